@@ -1,0 +1,349 @@
+"""What a coordinator does to the world: leaders made, watched, ordered and ended; workers ended.
+
+Nothing here waits in the caller's thread: what may take time runs in a pool, and every end of it,
+a failure too, comes back as an event.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from chimera import names
+from chimera.actors import processes
+from chimera.actors.cluster import ActorGone, Cluster, NameTaken, on_this_node
+from chimera.actors.watch import Watch
+from chimera.errors import ChimeraError, StaleEpoch, StaleTerm
+from chimera.swarm.coordinator.effects import (
+    Act,
+    Attach,
+    Configure,
+    Effect,
+    End,
+    Look,
+    Make,
+    Persist,
+    Reap,
+    Release,
+    Retire,
+    StepDown,
+    Survey,
+    Take,
+)
+from chimera.swarm.coordinator.events import (
+    ConfigureRefused,
+    Deposed,
+    Event,
+    Looked,
+    Lost,
+    MakeFailed,
+    Pulse,
+    Reaped,
+    ReleaseRefused,
+    Surveyed,
+    TakeAnswered,
+)
+from chimera.swarm.reports import Hello, LeaderConfig, Owner, WorkerInfo
+
+#: how long a leader holds the watch, and so how often it speaks at least, seconds
+HOLD_S = 0.1
+#: for the GCS to make or find an actor, seconds
+GCS_S = 10.0
+#: for a worker to say who it is, seconds
+HELLO_S = 2.0
+#: for a leader to retire: it lets its workers finish, seconds
+RETIRE_S = 20.0
+#: between two tries of what the GCS did not answer, seconds
+AGAIN_S = 0.5
+#: a condemned process that spoke this lately is spared, seconds
+SPOKE_S = 0.3
+
+
+@dataclass(slots=True)
+class _Link:
+    """A leader that is watched."""
+
+    serial: int
+    handle: Any
+    watch: Watch
+
+
+class Hands:
+    """Leaders and workers of one region. Methods may be called from any thread."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        name: str,
+        region: str,
+        term: int,
+        tell: Callable[[Event], None],
+        leader_class: str,
+    ) -> None:
+        self._cluster = cluster
+        self._name = name
+        self._region = region
+        self._term = term
+        self._tell = tell
+        self._leader_class = leader_class
+        self._links: dict[str, _Link] = {}
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._pool = ThreadPoolExecutor(max_workers=32, thread_name_prefix="hand")
+
+    def handles(self) -> dict[str, Any]:
+        """The leaders that are watched, by name."""
+        with self._lock:
+            return {name: link.handle for name, link in self._links.items()}
+
+    def stop(self) -> None:
+        """Do nothing more of what is under way, and watch nobody."""
+        self._stopped.set()
+        with self._lock:
+            for link in self._links.values():
+                link.watch.stop()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def do(self, effect: Act | Effect) -> None:
+        """Begin an effect; events tell how it ends."""
+        match effect:
+            case Take():
+                self._take(effect)
+            case Release(leader, serial, term, shard):
+                self._order(
+                    leader, serial, lambda handle: handle.release.remote(term, shard),
+                    lambda why: ReleaseRefused(leader, serial, shard, why),
+                )  # fmt: skip
+            case Configure(leader, serial, config):
+                self._order(
+                    leader, serial, lambda handle: handle.configure.remote(self._term, config),
+                    lambda why: ConfigureRefused(leader, serial, why),
+                )  # fmt: skip
+            case Make(leader, serial, config):
+                self._begin(self._make, leader, serial, config)
+            case Attach(leader, serial):
+                self._begin(self._attach, leader, serial)
+            case Survey(makers):
+                self._begin(self._survey, makers)
+            case Look(leader, serial, process):
+                here, stat = processes.peek(process)
+                state, ticks = (stat.state, stat.cpu_ticks) if stat else (None, 0)
+                self._tell(Looked(leader, serial, here, state, ticks))
+            case Retire(leader, serial):
+                self._begin(self._retire, leader, serial)
+            case End(leader, serial, process):
+                self._begin(self._end, leader, serial, process)
+            case Reap(worker):
+                self._begin(self._reap, worker)
+            case Persist() | StepDown():
+                raise AssertionError(f"{effect} is the loop's to do")
+
+    def _begin(self, work: Callable[..., None], *args: Any) -> None:
+        def run() -> None:
+            if not self._stopped.is_set():
+                work(*args)
+
+        if not self._stopped.is_set():
+            self._pool.submit(run)
+
+    def _link(self, leader: str, serial: int) -> _Link | None:
+        with self._lock:
+            link = self._links.get(leader)
+        return link if link is not None and link.serial == serial else None
+
+    # watching
+
+    def _make(self, leader: str, serial: int, config: LeaderConfig) -> None:
+        try:
+            handle = self._cluster.create(
+                _load(self._leader_class), leader, config, self._name,
+                deadline_s=GCS_S, **on_this_node(),
+            )  # fmt: skip
+        except ChimeraError as fault:
+            taken = isinstance(fault, NameTaken)
+            self._tell(MakeFailed(leader, serial, fault.message, taken))
+        else:
+            self._watch(leader, serial, handle)
+
+    def _attach(self, leader: str, serial: int) -> None:
+        while not self._stopped.is_set():
+            try:
+                handle = self._cluster.find(leader, GCS_S)
+            except ChimeraError:  # the GCS is away: that says nothing about the leader
+                self._stopped.wait(AGAIN_S)
+                continue
+            if handle is None:
+                self._tell(Lost(leader, serial, "no actor has its name", dead=True))
+            else:
+                self._watch(leader, serial, handle)
+            return
+
+    def _watch(self, leader: str, serial: int, handle: Any) -> None:
+        watch = Watch(
+            self._cluster,
+            lambda: handle.watch.remote(self._name, self._term, HOLD_S),
+            lambda report: self._tell(Pulse(leader, serial, report)),
+            lambda fault: self._lost(leader, serial, fault),
+        )
+        with self._lock:
+            if self._stopped.is_set():
+                return
+            former = self._links.get(leader)
+            if former is not None and former.serial > serial:
+                return  # it took so long that another attempt has come through before
+            self._links[leader] = _Link(serial, handle, watch)
+        if former is not None:
+            former.watch.stop()
+        watch.start()
+
+    def _lost(self, leader: str, serial: int, fault: BaseException) -> None:
+        if isinstance(fault, StaleTerm):
+            self._tell(Deposed(fault.message))
+            return
+        dead = isinstance(fault, ActorGone)
+        reason = str(fault)
+        if isinstance(fault, ActorGone) and fault.details.get("init_failed"):
+            # the last line of the traceback names the fault
+            reason = str(fault.details["reason"]).strip().splitlines()[-1]
+        if dead:
+            with self._lock:
+                link = self._links.get(leader)
+                if link is not None and link.serial == serial:
+                    del self._links[leader]
+        self._tell(Lost(leader, serial, reason, dead))
+
+    def _survey(self, makers: tuple[str, ...]) -> None:
+        while not self._stopped.is_set():
+            try:
+                found = self._cluster.names(GCS_S)
+            except ChimeraError:
+                self._stopped.wait(AGAIN_S)
+                continue
+            mine = [n for n in found if n.count("/") and names.region(n) == self._region]
+            leaders = tuple(name for name in mine if names.tier(name) == "leader")
+            strays = [
+                name
+                for name in mine
+                if names.tier(name) == "worker"
+                and (names.maker(name) not in leaders or names.maker(name) in makers)
+            ]
+            self._tell(Surveyed(leaders, tuple(self._introduced(strays))))
+            return
+
+    def _introduced(self, workers: list[str]) -> list[WorkerInfo]:
+        """Who these workers are; those that do not say so in time are left to their lease."""
+        handles: dict[str, Any] = {}
+        for name in workers:
+            try:
+                handle = self._cluster.find(name, HELLO_S)
+            except ChimeraError:
+                continue
+            if handle is not None:
+                handles[name] = handle
+        refs = [handle.hello.remote() for handle in handles.values()]
+        answers = self._cluster.call_all(refs, HELLO_S)
+        return [
+            WorkerInfo(name, answer.process, handles[name])
+            for name, answer in zip(handles, answers, strict=True)
+            if isinstance(answer, Hello)
+        ]
+
+    # ordering
+
+    def _take(self, act: Take) -> None:
+        order = act.order
+
+        def answered(refusal: str, actual: int | None = None) -> TakeAnswered:
+            return TakeAnswered(act.leader, act.serial, order.shard, order.epoch, refusal, actual)
+
+        def done(answer: Any) -> None:
+            if isinstance(answer, StaleTerm):
+                self._tell(Deposed(answer.message))
+            elif isinstance(answer, StaleEpoch):
+                self._tell(answered(answer.message, int(answer.details["epoch"])))
+            elif isinstance(answer, BaseException):
+                self._tell(answered(str(answer) or type(answer).__name__))
+            else:
+                self._tell(answered(""))
+
+        self._call(act.leader, act.serial, lambda handle: handle.take.remote(order), done)
+
+    def _order(
+        self,
+        leader: str,
+        serial: int,
+        call: Callable[[Any], Any],
+        refused: Callable[[str], Event],
+    ) -> None:
+        def done(answer: Any) -> None:
+            if isinstance(answer, StaleTerm):
+                self._tell(Deposed(answer.message))
+            elif isinstance(answer, BaseException):
+                self._tell(refused(str(answer) or type(answer).__name__))
+
+        self._call(leader, serial, call, done)
+
+    def _call(
+        self, leader: str, serial: int, call: Callable[[Any], Any], done: Callable[[Any], None]
+    ) -> None:
+        link = self._link(leader, serial)
+        if link is None:
+            done(ActorGone(f"{leader} is not there"))
+            return
+        try:
+            ref = call(link.handle)
+        except Exception as fault:
+            done(fault)
+        else:
+            self._cluster.on_done(ref, done)
+
+    # ending
+
+    def _retire(self, leader: str, serial: int) -> None:
+        link = self._link(leader, serial)
+        if link is None:
+            return
+        self._cluster.call_all([link.handle.retire.remote(self._term)], RETIRE_S)
+        self._kill(link.handle)
+
+    def _end(self, leader: str, serial: int, process: Owner | None) -> None:
+        link = self._link(leader, serial)
+        watch = link.watch if link is not None else None
+        if process is not None:
+            spared = processes.end(
+                process, called_off=lambda: watch is not None and watch.quiet_s() < SPOKE_S
+            )
+            if spared is not processes.Ended.ELSEWHERE:
+                return
+        if link is not None:
+            self._kill(link.handle)
+            return
+        try:
+            handle = self._cluster.find(leader, GCS_S)
+        except ChimeraError:
+            return
+        if handle is not None:
+            self._kill(handle)
+
+    def _reap(self, worker: WorkerInfo) -> None:
+        ended = processes.end(worker.process)
+        if ended is processes.Ended.ELSEWHERE:
+            self._kill(worker.handle)
+        gone = ended in (processes.Ended.ENDED, processes.Ended.GONE)
+        self._tell(Reaped(worker.name, gone or ended is processes.Ended.ELSEWHERE))
+
+    def _kill(self, handle: Any) -> None:
+        try:
+            self._cluster.kill(handle)
+        except ChimeraError:  # the GCS is away; the machine orders the end again
+            return
+
+
+def _load(path: str) -> Any:
+    """The class at `package.module:Class`; imported late, as it imports much."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,358 @@
+"""The leader's actor: turns calls and answers into events, and the machine's effects into calls."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import msgspec
+import ray
+
+from chimera import names
+from chimera.actors import processes
+from chimera.actors.cluster import Cluster, myself, own_name
+from chimera.actors.leader_loop import Loop
+from chimera.actors.pool import Pool
+from chimera.actors.recorder import Recorder
+from chimera.actors.shards import Shards, unix_ms
+from chimera.actors.waiters import FRAMES_MAX, Waiters
+from chimera.errors import ChimeraError, StaleTerm, WaitTimeout
+from chimera.frames import command, outcome
+from chimera.store.protocol import Filter, Receipt, TaskRecord
+from chimera.swarm.facts import Single
+from chimera.swarm.leader import events
+from chimera.swarm.leader.intake import in_flight
+from chimera.swarm.policy import TaskPolicy
+from chimera.swarm.reports import Hello, LeaderConfig, LeaderReport, TakeOrder
+
+
+class OutcomesReply(NamedTuple):
+    """The first slot of `outcomes`."""
+
+    singles: tuple[Single, ...]
+    complete: bool  #: everything that was asked for is settled
+
+
+@ray.remote(  # type: ignore[call-overload]  # Ray's stubs know neither option for classes
+    concurrency_groups={
+        "publish": 2,
+        "call": 16, "wait": 32, "read": 4, "ctl": 4, "watch": 2, "worker": 4,
+    },
+    enable_task_events=False,
+)  # fmt: skip
+class Leader:
+    """Owns shards, schedules their tasks on its workers, records outcomes (G2–G7)."""
+
+    def __init__(self, config: LeaderConfig, coordinator: str) -> None:
+        name = own_name()
+        self._name = name
+        self._coordinator = coordinator
+        self._config = config
+        self._term = 0
+        self._faults: dict[str, str] = {}
+        self._progress: dict[tuple[int, int], Any] = {}
+        self._changed = threading.Condition()
+        self._process = processes.identity(name)
+        self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._shards = Shards(config, self._process, self._inbox.put)
+        self._waiters = Waiters(self._shards)
+        self._recorder = Recorder(self._shards, self._waiters, self._inbox.put, self._fault)
+        self._pool = Pool(
+            Cluster(names.namespace(config.swarm)), name, config, self._inbox.put, self._declare
+        )
+        self._pool.introduce(myself())
+        incarnation = names.worker(name, uuid.uuid4().hex[:8])
+        self._loop = Loop(
+            name, incarnation, config, self._inbox, self._shards, self._pool, self._recorder,
+            self._announce,
+        )  # fmt: skip
+        self._loop.start()
+        self._keeper = threading.Thread(target=self._keep_house, name="keeper", daemon=True)
+        self._keeper.start()
+
+    # clients
+
+    @ray.method(concurrency_group="publish")
+    def append(self, shard: int, *frames: bytes) -> list[Receipt | dict[str, Any]]:
+        """Accept frames; a receipt, or an error as plain data, for each."""
+        return self._shards.append(shard, frames)
+
+    @ray.method(concurrency_group="call")
+    def call(self, shard: int, wait_s: float, frame: bytes) -> tuple[Any, int | None, Any, bool]:
+        """Accept a frame of one task and wait for its outcome.
+
+        Returns the receipt (or error), the outcome's state, its body, and whether that is a claim
+        check; state None if it did not end in time.
+        """
+        (answer,) = self._shards.append(shard, (frame,))
+        if not isinstance(answer, Receipt) or answer.skipped:
+            return answer, None, None, False
+        position = answer.position
+        found, complete = self._waiters.wait(shard, [(position, position + 1)], wait_s)
+        if not complete:
+            return answer, None, None, False
+        if found.singles:
+            return answer, found.singles[0].state, found.singles[0].body, False
+        for blob in found.frames:
+            header = outcome.header(blob)
+            state, body = outcome.body(blob, position - header.position)
+            if state != outcome.OPEN:
+                claims = outcome.columns(blob, header).claims or ()
+                return answer, state, body, position - header.position in claims
+        raise WaitTimeout("the outcome is recorded but was not found")
+
+    @ray.method(concurrency_group="wait")
+    def outcomes(
+        self,
+        shard: int,
+        ranges: Sequence[tuple[int, int]],
+        wait_s: float,
+        least: int = FRAMES_MAX,
+    ) -> tuple[Any, ...]:
+        """Outcomes of [start, stop) ranges of positions: one `OutcomesReply`, eight frames.
+
+        Gathers `least` of them before it answers, for `wait_s` seconds at most. Call with
+        `num_returns=9`. Raises NotOwner.
+        """
+        found, complete = self._waiters.wait(shard, ranges, wait_s, least)
+        frames = found.frames[:FRAMES_MAX]
+        reply = OutcomesReply(found.singles, complete and len(found.frames) <= FRAMES_MAX)
+        return (reply, *frames, *(None,) * (FRAMES_MAX - len(frames)))
+
+    @ray.method(concurrency_group="read")
+    def get(
+        self, tenant: str, keys: Sequence[tuple[int, int, int]], bodies: bool
+    ) -> list[TaskRecord | dict[str, Any]]:
+        """Tasks by (session, shard, counter); an error as plain data for one that is not there."""
+        out: list[TaskRecord | dict[str, Any]] = []
+        for session, shard, counter in keys:
+            try:
+                record = self._find(shard, tenant, session, counter, bodies)
+                out.append(self._loop.ask(_with_running(record, shard), record))
+            except ChimeraError as error:
+                out.append(error.to_wire())
+        return out
+
+    @ray.method(concurrency_group="read")
+    def list_tasks(
+        self, shard: int, where: Filter, cursor: int | None, limit: int
+    ) -> list[TaskRecord]:
+        """Tasks of a shard, newest first, below the cursor (a position)."""
+        return list(self._shards.journal(shard).list(where, cursor, min(limit, 1000)))
+
+    @ray.method(concurrency_group="read")
+    def cancel(self, tenant: str, session: int, shard: int, counter: int, reason: str) -> str:
+        """Cancel a task (P9); returns its state, `cancelling` if it has none yet."""
+        journal = self._shards.journal(shard)
+        record = self._find(shard, tenant, session, counter, bodies=False)
+        state = journal.cancel(record.position, reason, unix_ms())
+        if state != outcome.OPEN:
+            return outcome.NAMES[state]
+        position = record.position
+        self._inbox.put(events.CancelAsked(shard, position))
+        if self._loop.ask(lambda state: _is_running(state, shard, position), True):
+            return "cancelling"
+        _, ended = self._waiters.wait(shard, [(position, position + 1)], CANCEL_S)
+        if not ended:
+            return "cancelling"
+        return journal.find(tenant, session, counter, bodies=False).state
+
+    @ray.method(concurrency_group="read")
+    def replay(self, tenant: str, session: int, shard: int, counter: int) -> str:
+        """Make a new task of a dead letter (P17); returns its id."""
+        journal = self._shards.journal(shard)
+        record = self._find(shard, tenant, session, counter, bodies=False)
+        task_id, receipt, frame = journal.replay(record.position, unix_ms())
+        if not receipt.duplicate:
+            self._shards.accepted(shard, frame, command.head(frame), receipt)
+        return task_id
+
+    @ray.method(concurrency_group="ctl")
+    def owned(self) -> dict[int, int]:
+        """Shard → epoch of what is served here."""
+        return self._shards.owned()
+
+    @ray.method(concurrency_group="ctl")
+    def types(self) -> tuple[TaskPolicy, ...]:
+        """The task types that the workers run."""
+        return tuple(self._shards.types.values())
+
+    # workers
+
+    @ray.method(concurrency_group="worker")
+    def memo(self, shard: int, position: int, step: str) -> bytes | None:
+        """What `ctx.once(step)` stored."""
+        return self._shards.journal(shard).memo(position, step)
+
+    @ray.method(concurrency_group="worker")
+    def memoise(self, shard: int, position: int, step: str, value: bytes) -> bytes:
+        """Store what `ctx.once(step)` made; the first one wins (P18)."""
+        return self._shards.journal(shard).memoise(position, step, value)
+
+    @ray.method(concurrency_group="worker")
+    def snapshot(self, shard: int, tenant: str, type: str, key: str) -> bytes | None:
+        """The state that a handler left for a key."""
+        return self._shards.journal(shard).snapshot(tenant, type, key)
+
+    @ray.method(concurrency_group="worker")
+    def progress(self, shard: int, position: int, value: Any) -> None:
+        """How far a task is; kept in memory while it runs."""
+        self._progress[shard, position] = value
+        while len(self._progress) > 10_000:
+            self._progress.pop(next(iter(self._progress)))
+
+    @ray.method(concurrency_group="read")
+    def progress_of(self, shard: int, position: int) -> Any:
+        """What the task said last of how far it is."""
+        return self._progress.get((shard, position))
+
+    # the coordinator
+
+    def _check_term(self, term: int) -> None:
+        if term < self._term:
+            raise StaleTerm(f"term {term} is over: there is {self._term}", term=self._term)
+        self._term = term
+
+    @ray.method(concurrency_group="watch")
+    def watch(self, coordinator: str, term: int, hold_s: float) -> LeaderReport:
+        """Heartbeat and status in one: answers after `hold_s`, or when a shard comes or goes."""
+        self._check_term(term)
+        with self._changed:
+            self._changed.wait(hold_s)
+        return self._report()
+
+    def _report(self) -> LeaderReport:
+        counters = dict(self._loop.machine.state.counters)
+        counters["lost_tails"] = self._shards.lost_tails
+        faults = (*self._faults.values(), *self._loop.machine.state.faults.values())
+        return LeaderReport(
+            leader=self._name,
+            process=self._process,
+            generation=self._config.generation,
+            ready=bool(self._shards.types),
+            shards=self._shards.infos(self._open_tasks),
+            workers=self._pool.infos(),
+            counters=counters,
+            faults=faults,
+            lag_ms=self._loop.lag_ms,
+        )
+
+    @ray.method(concurrency_group="ctl")
+    def take(self, order: TakeOrder) -> str:
+        """Take a shard over (P2); what becomes of it shows in the report."""
+        self._check_term(order.term)
+        journal = self._shards.check_order(order)
+        if journal is not None:
+            run = threading.Thread(
+                target=self._take, args=(journal, order), name=f"take-{order.shard}", daemon=True
+            )
+            run.start()
+        return "ok"
+
+    def _take(self, journal: Any, order: TakeOrder) -> None:
+        try:
+            taken = self._shards.take(journal, order)
+        except ChimeraError as fault:
+            self._fault(f"shard {order.shard}: {fault.message}", key=f"take-{order.shard}")
+            self._announce()
+            return
+        self._faults.pop(f"take-{order.shard}", None)
+        for info in order.former_workers:
+            self._pool.adopt(info, own=info.name in order.adopt)
+        self._inbox.put(taken)
+        self._announce()
+
+    @ray.method(concurrency_group="ctl")
+    def release(self, term: int, shard: int) -> None:
+        """Hand a shard over; it is gone from the report when it may be taken."""
+        self._check_term(term)
+        self._shards.drain(shard)
+        self._inbox.put(events.ReleaseAsked(shard))
+
+    @ray.method(concurrency_group="ctl")
+    def configure(self, term: int, config: LeaderConfig) -> None:
+        """Work by new settings from now on."""
+        self._check_term(term)
+        self._config = self._pool.config = self._shards.config = config
+        self._inbox.put(
+            events.Configured(config.workers, config.shards, config.policies, config.tenant_weights)
+        )
+
+    @ray.method(concurrency_group="ctl")
+    def retire(self, term: int) -> None:
+        """End: workers first, then the journals are closed; the caller ends this process."""
+        self._check_term(term)
+        self._loop.stop(5.0)
+        self._pool.end_all(5.0)
+        self._recorder.stop(5.0)
+        self._shards.close()
+
+    # inside
+
+    def _find(
+        self, shard: int, tenant: str, session: int, counter: int, bodies: bool
+    ) -> TaskRecord:
+        return self._shards.readable(
+            shard, lambda journal: journal.find(tenant, session, counter, bodies)
+        )
+
+    def _open_tasks(self, shard: int) -> int:
+        found = self._loop.machine.state.shards.get(shard)
+        return found.open if found is not None else 0
+
+    def _announce(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def _fault(self, text: str, key: str = "store") -> None:
+        self._faults[key] = text
+
+    def _declare(self, hello: Hello) -> None:
+        known = bool(self._shards.types)
+        overrides = self._config.policies
+        for policy in hello.policies:
+            self._shards.types[policy.type] = _overridden(policy, overrides.get(policy.type))
+        if not known:
+            self._announce()
+
+    def _keep_house(self) -> None:
+        """Sweep what is past its retention, a little at a time."""
+        while True:
+            time.sleep(SWEEP_S)
+            for shard in self._shards.owned():
+                try:
+                    self._shards.journal(shard).sweep(unix_ms(), SWEEP_FRAMES)
+                except ChimeraError as fault:
+                    self._fault(f"sweep of shard {shard}: {fault.message}", key="sweep")
+
+
+#: for a queued task's end to be recorded, seconds
+CANCEL_S = 1.0
+#: between two sweeps, seconds, and frames that one sweep looks at
+SWEEP_S = 5.0
+SWEEP_FRAMES = 1000
+
+
+def _is_running(state: Any, shard: int, position: int) -> bool:
+    return shard not in state.shards or in_flight(state, shard, position) is not None
+
+
+def _overridden(policy: TaskPolicy, changes: dict[str, Any] | None) -> TaskPolicy:
+    return msgspec.structs.replace(policy, **changes) if changes else policy
+
+
+def _with_running(record: TaskRecord, shard: int) -> Callable[[Any], TaskRecord]:
+    """The machine's word on a queued task: it may be running."""
+
+    def ask(state: Any) -> TaskRecord:
+        if record.state != "queued" or shard not in state.shards:
+            return record
+        running = in_flight(state, shard, record.position) is not None
+        return replace(record, state="running") if running else record
+
+    return ask

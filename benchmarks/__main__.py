@@ -1,0 +1,169 @@
+"""`python -m benchmarks NAME`: measure, print, and keep what was found as JSON."""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from benchmarks import common, machine
+from benchmarks.common import Document, Settings
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+#: in the order that `all` runs them
+NAMES = ("throughput", "latency", "failover", "memory", "startup", "profile")
+DURABILITIES = {"off": (False,), "on": (True,), "both": (False, True)}
+#: repetitions unless said otherwise
+PAIRS = {"throughput": 5, "latency": 20, "failover": 20, "memory": 1, "startup": 5, "profile": 1}
+
+
+def options(command: Callable[..., None]) -> Callable[..., None]:
+    """What every benchmark understands."""
+    for option in (
+        click.option("--quick", is_flag=True, help="Tiny sizes: shows that it works, no more."),
+        click.option("--plot", type=click.Path(path_type=Path), help="Draw the figures into this."),
+        click.option("--json", type=click.Path(path_type=Path), help="Keep the figures there."),
+        click.option("--data-dir", help="Where journals go; the disk to measure."),
+        click.option(
+            "--fsync", type=click.Choice(list(DURABILITIES)), default="both", show_default=True,
+            help="Durability of the swarm: `off` is `durability: os`.",
+        ),
+        click.option("--seconds", type=float, help="About how long one measurement takes."),
+        click.option("--pairs", type=int, help="Repetitions of each measurement or kill."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def settings_of(
+    name: str,
+    pairs: int | None,
+    seconds: float | None,
+    fsync: str,
+    quick: bool,
+    data_dir: str | None,
+) -> Settings:
+    """Options as a benchmark wants them, with its defaults."""
+    return Settings(
+        pairs=pairs or (1 if quick else PAIRS[name]),
+        seconds=seconds or (0.1 if quick else 1.5),
+        fsyncs=DURABILITIES[fsync],
+        quick=quick,
+        data_dir=data_dir,
+    )
+
+
+def measure(name: str, settings: Settings, json: Path | None, plot: Path | None) -> None:
+    """Run one benchmark and keep what it found."""
+    module = importlib.import_module(f"benchmarks.{name}")
+    document = Document(
+        benchmark=name,
+        command=shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]),
+        started=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
+        settings=settings,
+        machine=machine.describe(settings.data_dir or tempfile.gettempdir()),
+        load_before=machine.load(),
+    )
+    print(f"{name}: load {document.load_before}, {document.machine}", flush=True)
+    began = time.monotonic()
+    module.run(document, settings)
+    document.took_s = round(time.monotonic() - began, 1)
+    document.load_after = machine.load()
+    if json:
+        common.save(document, json)
+        print(f"kept in {json}")
+    if plot:
+        draw([document], plot)
+
+
+def draw(documents: list[Document], path: Path) -> None:
+    """Draw what was found. Raises ClickException without matplotlib."""
+    try:
+        from benchmarks.plot import plot
+    except ImportError as fault:
+        raise click.ClickException(f"{fault}: pip install 'chimera[dev]' brings it") from fault
+    plot(documents, path)
+    print(f"drawn in {path}")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Measure Chimera's budgets. How to read the figures: benchmarks/README.md."""
+
+
+def _add(name: str) -> None:
+    summary = {
+        "throughput": "Tasks a second, in pairs with plain Ray.",
+        "latency": "One task after the other, beside one actor call after the other.",
+        "failover": "Kill leaders, workers, coordinator and orchestrator under load.",
+        "memory": "A leader with a million queued commands.",
+        "startup": "From nothing to a swarm that serves.",
+        "profile": "Where the processor's time goes, by process and by function.",
+    }[name]
+
+    @main.command(name, help=summary)
+    @options
+    def command(
+        pairs: int | None, seconds: float | None, fsync: str, quick: bool,
+        json: Path | None, plot: Path | None, data_dir: str | None,
+    ) -> None:  # fmt: skip
+        measure(name, settings_of(name, pairs, seconds, fsync, quick, data_dir), json, plot)
+
+
+for _name in NAMES:
+    _add(_name)
+
+
+@main.command("all")
+@click.option(
+    "--json", "directory", type=click.Path(path_type=Path), default=RESULTS, show_default=True,
+    help="Directory for the figures.",
+)  # fmt: skip
+@click.option("--only", multiple=True, type=click.Choice(NAMES), help="These instead of all.")
+@click.argument("more", nargs=-1, type=click.UNPROCESSED)
+def everything(directory: Path, only: tuple[str, ...], more: tuple[str, ...]) -> None:
+    """Run all benchmarks, each in a process and a Ray of its own; then `report`.
+
+    What follows `--` is handed on, e.g. `all -- --quick`.
+    """
+    failed = []
+    for name in only or NAMES:
+        command = [sys.executable, "-m", "benchmarks", name, *more]
+        done = subprocess.run([*command, "--json", str(directory / f"{name}.json")], check=False)
+        if done.returncode:
+            failed.append(name)
+    if failed:
+        raise click.ClickException(f"failed: {', '.join(failed)}")
+
+
+@main.command()
+@click.option(
+    "--json", "directory", type=click.Path(path_type=Path), default=RESULTS, show_default=True,
+    help="Directory with the figures.",
+)  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), default=HERE / "RESULTS.md")
+@click.option("--plot", type=click.Path(path_type=Path), default=HERE / "results.png")
+def report(directory: Path, out: Path, plot: Path) -> None:
+    """Write RESULTS.md, the figures beside the budgets, from what `all` kept."""
+    from benchmarks.report import write
+
+    found = [directory / f"{name}.json" for name in NAMES]
+    documents = [common.load(path) for path in found if path.exists()]
+    if not documents:
+        raise click.ClickException(f"nothing in {directory}: run `python -m benchmarks all` first")
+    draw(documents, plot)
+    write(documents, out, plot)
+    print(f"written: {out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What a user's handlers import: decorator, context, and the signals that steer outcomes."""

@@ -1,0 +1,170 @@
+"""What commands print, and how they end: text or JSON, colours only for people, exit codes."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+import click
+import msgspec
+from rich.console import Console
+
+from chimera import names
+from chimera.errors import ChimeraError, IdempotencyConflict, SpecError, WaitTimeout
+
+OK, ERROR, USAGE, NOT_FOUND, CONFLICT, TIMEOUT = 0, 1, 2, 3, 4, 124
+#: what a shell reports for Ctrl-C
+INTERRUPTED = 130
+
+
+#: columns where no terminal says how many there are: nothing is cut
+WIDTH_PIPED = 1000
+
+
+class Output:
+    """Where a command's words go: results to stdout, everything else to stderr."""
+
+    def __init__(self, json: bool, debug: bool) -> None:
+        self.json = json
+        self.debug = debug
+        self.console = _console(sys.stdout, stderr=False)
+        self.notes = _console(sys.stderr, stderr=True)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a person watches: then bars and moving text are welcome."""
+        return not self.json and self.notes.is_terminal and not os.environ.get("NO_COLOR")
+
+    def result(self, value: Any, show: Callable[[], object] | None = None) -> None:
+        """The command's result: as JSON, or as `show` prints it (default: the value as it is)."""
+        if self.json:
+            click.echo(dump(value))
+        elif show is not None:
+            show()
+        else:
+            click.echo(value)
+
+    def note(self, text: str) -> None:
+        """A step on the way; for people only."""
+        if not self.json:
+            self.notes.print(text, markup=False)
+
+    @contextmanager
+    def step(self, text: str) -> Iterator[Callable[[str], None]]:
+        """A step that takes a while; yields what changes its text, where somebody watches."""
+        if self.is_live:
+            with self.notes.status(text) as status:
+                yield status.update
+        else:
+            yield lambda _: None
+
+    def error(self, fault: BaseException) -> int:
+        """Say what went wrong in one line; returns the exit code."""
+        if self.debug:
+            traceback.print_exception(fault, file=sys.stderr)
+        if isinstance(fault, ChimeraError):
+            # a spec may have several faults, each on a line of its own
+            lines = fault.message.splitlines() if isinstance(fault, SpecError) else [fault.message]
+            text = "\n".join(" ".join(line.split()) for line in lines)
+            wire = {"code": fault.code, "message": text, "details": fault.details}
+        else:
+            text = " ".join(f"{type(fault).__name__}: {fault}".split())
+            wire = {"code": "error", "message": text, "details": {}}
+        if self.json:
+            click.echo(dump({"error": wire}), err=True)
+        else:
+            self.notes.print("[red]error:[/red]", end=" ")
+            self.notes.print(text, markup=False)
+        return exit_code(fault)
+
+
+def _console(stream: TextIO, stderr: bool) -> Console:
+    """Colours for people, whole lines for programs."""
+    return Console(
+        stderr=stderr,
+        no_color=bool(os.environ.get("NO_COLOR")),
+        highlight=False,
+        soft_wrap=True,
+        width=None if stream.isatty() else WIDTH_PIPED,
+    )
+
+
+def exit_code(fault: BaseException) -> int:
+    """The exit code that says the same as an error."""
+    if isinstance(fault, WaitTimeout):
+        return TIMEOUT
+    if isinstance(fault, IdempotencyConflict):
+        return CONFLICT
+    if isinstance(fault, SpecError):
+        return USAGE
+    if isinstance(fault, ChimeraError):
+        return {404: NOT_FOUND, 409: CONFLICT}.get(fault.status, ERROR)
+    return ERROR
+
+
+def dump(value: Any) -> str:
+    """JSON of our data; what it has no word for is named."""
+    return msgspec.json.encode(value, enc_hook=_in_words, order="deterministic").decode()
+
+
+def _in_words(value: Any) -> Any:
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value).decode("utf-8", "replace")
+    return str(value)
+
+
+def swarm_name(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Check a swarm's name."""
+    try:
+        return names.check(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def command(of_a_swarm: bool = True) -> Callable[[Callable[..., Any]], click.Command]:
+    """Make a command of a function `(out, …)`: common options, errors as one line, exit codes."""
+
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        @functools.wraps(function)
+        def run(json: bool, debug: bool, **options: Any) -> None:
+            out = Output(json, debug)
+            try:
+                code = function(out, **options)
+            except (click.ClickException, click.exceptions.Exit, click.Abort):
+                raise
+            except KeyboardInterrupt:
+                out.notes.print("interrupted")
+                raise click.exceptions.Exit(INTERRUPTED) from None
+            except Exception as fault:
+                raise click.exceptions.Exit(out.error(fault)) from fault
+            if code:
+                raise click.exceptions.Exit(code)
+
+        for option in reversed(_COMMON + (_SWARM if of_a_swarm else [])):
+            run = option(run)
+        return click.command(name=function.__name__.rstrip("_"), help=function.__doc__)(run)
+
+    return decorate
+
+
+_SWARM = [
+    click.option(
+        "--swarm", default="local", envvar="CHIMERA_SWARM", show_default=True,
+        callback=swarm_name, help="Name of the swarm.",
+    ),
+]  # fmt: skip
+_COMMON = [
+    click.option("--json", is_flag=True, help="Print JSON."),
+    click.option("--debug", is_flag=True, help="Print the traceback of an error."),
+]
+
+
+def address_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--address`; without it CHIMERA_ADDRESS, RAY_ADDRESS, or the head that `up` started."""
+    text = "Address of the Ray cluster. [default: CHIMERA_ADDRESS, RAY_ADDRESS, or what `up` began]"
+    return click.option("--address", metavar="HOST:PORT", help=text)(function)

@@ -1,0 +1,284 @@
+"""Publishing: frames are sent, as the same bytes, until somebody has them (P11–P13).
+
+Runs on the engine. Tasks bound to a shard by a key go out in order, one call in flight a shard;
+the others go to the leaders in turn. Single tasks that come while a call is in flight wait for it
+and share the next frame: no timer, no linger.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from chimera.client.engine import Engine
+from chimera.client.parcels import Frame, Parcel, draw
+from chimera.client.ports import Gone, LeaderLink, NoOwner, Silent
+from chimera.client.session import Session
+from chimera.errors import (
+    ChimeraError,
+    Fenced,
+    NotReady,
+    Overloaded,
+    StoreFull,
+    Unavailable,
+    from_wire,
+)
+from chimera.store.protocol import Receipt
+
+#: seconds until a call that nobody answered is sent again; a shard moves in less
+CALL_TIMEOUT_S = 2.0
+#: publish calls of bulk frames in flight
+CALLS_MAX = 4
+#: further calls while those in flight are being sent again: a dead leader holds up its shards only
+TROUBLED_MAX = 12
+#: seconds after which single tasks no longer wait for the call in flight
+PATIENCE_S = 0.05
+#: seconds between looks at what waits while nothing can be sent
+TICK_S = 0.25
+BACKOFF_FIRST_S = 0.01
+BACKOFF_CAP_S = 0.5
+#: tasks that may wait here for one shard, or for any
+QUEUE_MAX = 50_000
+
+
+@dataclass(slots=True, eq=False)
+class _Flight:
+    """One publish call, from its first try to its last."""
+
+    lane: _Lane
+    shard: int
+    frames: list[Frame]
+    began: float
+    tries: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """Parcels that go the same way."""
+
+    #: where its frames must go; None: to whoever is next
+    shard: int | None
+    calls_max: int
+    #: seconds that the queue waits for a call in flight before it sends the next one
+    patience_s: float
+    queue: deque[Parcel] = field(default_factory=deque)
+    tasks: int = 0  #: in the queue
+    flights: list[_Flight] = field(default_factory=list)
+    ticking: bool = False
+
+
+class Publisher:
+    """Sends what callers offer. Only `parcels` and `promise` are shared with other threads."""
+
+    def __init__(self, engine: Engine, link: LeaderLink, session: Session) -> None:
+        self._engine = engine
+        self._link = link
+        self._session = session
+        self._singles = _Lane(None, CALLS_MAX, PATIENCE_S)
+        self._bulk = _Lane(None, CALLS_MAX, 0.0)
+        self._keyed: dict[int, _Lane] = {}
+        self._resent = _Lane(None, QUEUE_MAX, 0.0)
+        #: shards whose calls are being sent again
+        self._troubled: Counter[int] = Counter()
+        self._turn = random.randrange(1 << 16)
+        self._ring: tuple[dict[int, str], list[int]] = ({}, [])
+        self._end: ChimeraError | None = None
+
+    def offer(self, parcels: Sequence[Parcel], shard: int | None, bulk: bool) -> None:
+        """Take parcels in; their promises tell the rest.
+
+        `shard` is where their key sends them, `bulk` says that they are many.
+        """
+        if shard is not None:
+            lane = self._keyed.get(shard)
+            if lane is None:
+                lane = self._keyed[shard] = _Lane(shard, 1, float("inf"))
+        else:
+            lane = self._bulk if bulk else self._singles
+        for parcel in parcels:
+            if self._end is not None:
+                parcel.promise.fail(self._end)
+            elif lane.tasks >= QUEUE_MAX and not bulk:  # a bulk has a window of its own
+                parcel.promise.fail(
+                    Overloaded(f"{lane.tasks} tasks of this client wait already", retry_after=0.1)
+                )
+            else:
+                lane.queue.append(parcel)
+                lane.tasks += len(parcel.payloads)
+        self._start(lane)
+
+    def resend(self, shard: int, frame: Frame) -> None:
+        """Go on with a frame that was sent already, and perhaps accepted."""
+        if self._end is not None:
+            frame.give_up()
+            return
+        flight = _Flight(self._resent, shard, [frame], self._engine.now())
+        self._resent.flights.append(flight)
+        self._again(flight, 0.0, look=True)
+
+    def next_shard(self) -> int:
+        """Whose turn it is: the next leader's, and no shard in trouble if that can be helped.
+
+        Also called by threads that send single frames themselves: a turn taken twice harms nobody.
+        """
+        ring = self._by_turn()
+        for _ in range(len(ring)):
+            self._turn += 1
+            shard = ring[self._turn % len(ring)]
+            if not self._troubled[shard]:
+                break
+        return shard
+
+    def end(self, fault: ChimeraError) -> None:
+        """The engine has ended: nothing will be sent any more."""
+        self._end = fault
+        for lane in (self._singles, self._bulk, self._resent, *self._keyed.values()):
+            for parcel in lane.queue:
+                parcel.promise.fail(fault)
+            for flight in lane.flights:
+                for frame in flight.frames:
+                    frame.unsure = True
+                    frame.give_up()
+
+    def _by_turn(self) -> list[int]:
+        """The owned shards so ordered that neighbours belong to different leaders."""
+        owners = self._link.owners()
+        if owners is not self._ring[0]:
+            groups: dict[str, list[int]] = {}
+            for shard in sorted(owners):
+                groups.setdefault(owners[shard], []).append(shard)
+            rounds = itertools.zip_longest(*groups.values())
+            order = [shard for one in rounds for shard in one if shard is not None]
+            if not order:  # nobody has a shard just now: wait for any
+                order = list(range(self._link.settings.ring))
+            self._ring = (owners, order)
+        return self._ring[1]
+
+    def _start(self, lane: _Lane) -> None:
+        """Send what may be sent now."""
+        while lane.queue and self._may_start(lane):
+            self._expire(lane)
+            shard = self.next_shard() if lane.shard is None else lane.shard
+            frames = draw(lane.queue, self._session, shard, ordered=lane.shard is not None)
+            if frames:
+                lane.tasks -= sum(frame.count for frame in frames)
+                flight = _Flight(lane, shard, frames, self._engine.now())
+                for frame in frames:
+                    frame.renew(flight.began)
+                lane.flights.append(flight)
+                self._send(flight)
+        if lane.queue and not lane.ticking:
+            lane.ticking = True
+            self._engine.later(min(max(lane.patience_s, 0.01), TICK_S), lambda: self._tick(lane))
+
+    def _may_start(self, lane: _Lane) -> bool:
+        sound = [flight for flight in lane.flights if not flight.tries]
+        if lane.shard is not None:
+            return not lane.flights
+        if len(sound) >= lane.calls_max or len(lane.flights) >= lane.calls_max + TROUBLED_MAX:
+            return False
+        now = self._engine.now()
+        return all(now - flight.began >= lane.patience_s for flight in sound)
+
+    def _tick(self, lane: _Lane) -> None:
+        """The queue waits: look whether it may go on, and whose time is over."""
+        lane.ticking = False
+        self._expire(lane)
+        self._start(lane)
+
+    def _expire(self, lane: _Lane) -> None:
+        now = self._engine.now()
+        if not any(parcel.until <= now for parcel in lane.queue):
+            return
+        kept: deque[Parcel] = deque()
+        for parcel in lane.queue:
+            if parcel.until > now:
+                kept.append(parcel)
+            else:
+                lane.tasks -= len(parcel.payloads)
+                parcel.promise.fail(NotReady("not sent in time: its shard takes nothing just now"))
+        lane.queue = kept
+
+    def _send(self, flight: _Flight) -> None:
+        data = [frame.data for frame in flight.frames]
+        self._engine.watch(
+            self._link.ask(flight.shard, "append", flight.shard, *data),
+            CALL_TIMEOUT_S,
+            lambda answers, fault: self._answered(flight, answers, fault),
+        )
+
+    def _answered(self, flight: _Flight, answers: Any, fault: BaseException | None) -> None:
+        if fault is not None:
+            self._failed(flight, fault)
+            return
+        left = []
+        delay = 0.0
+        moved = False
+        for frame, answer in zip(flight.frames, answers, strict=True):
+            if isinstance(answer, Receipt):
+                frame.accept(answer)
+                continue
+            refusal = from_wire(answer)
+            full = isinstance(refusal, (Overloaded, StoreFull))
+            again = isinstance(refusal, (Unavailable, Fenced))
+            if again and (not full or frame.blocking or frame.unsure):
+                frame.refusal = refusal
+                left.append(frame)
+                if isinstance(refusal, (Overloaded, StoreFull)):
+                    delay = max(delay, refusal.retry_after)
+                moved = moved or not full
+            else:
+                frame.fail(refusal)
+        flight.frames = left
+        if delay:  # full: those behind the refused frame wait for it, and for its reason
+            for frame in left:
+                frame.renew(self._engine.now())
+        self._again(flight, delay, look=moved)
+
+    def _failed(self, flight: _Flight, fault: BaseException) -> None:
+        """The call as a whole was not answered, or answered with an error."""
+        if isinstance(fault, (Gone, Silent)):
+            for frame in flight.frames:
+                frame.unsure = True
+        elif isinstance(fault, (Unavailable, Fenced)):
+            for frame in flight.frames:
+                frame.refusal = fault if isinstance(fault, NoOwner) else NotReady(str(fault))
+        else:
+            error = fault if isinstance(fault, ChimeraError) else ChimeraError(repr(fault))
+            for frame in flight.frames:
+                frame.fail(error)
+            flight.frames = []
+        self._again(flight, 0.0, look=True)
+
+    def _again(self, flight: _Flight, delay_s: float, look: bool) -> None:
+        """Send what is left once more, later; or be done."""
+        now = self._engine.now()
+        over = [frame for frame in flight.frames if frame.until <= now]
+        for frame in over:
+            frame.give_up()
+        flight.frames = [frame for frame in flight.frames if frame not in over]
+        lane = flight.lane
+        if not flight.frames:
+            if flight.tries:
+                self._troubled[flight.shard] -= 1
+            lane.flights.remove(flight)
+            self._start(lane)
+            return
+        if not flight.tries:
+            self._troubled[flight.shard] += 1
+        flight.tries += 1
+        cap = min(BACKOFF_FIRST_S * 2 ** min(flight.tries, 10), BACKOFF_CAP_S)
+        wait_s = max(delay_s, cap * random.uniform(0.5, 1.0))
+        if not look:
+            self._engine.later(wait_s, lambda: self._send(flight))
+        else:
+            self._engine.watch(
+                self._link.look(),
+                CALL_TIMEOUT_S,
+                lambda *_: self._engine.later(wait_s, lambda: self._send(flight)),
+            )
+        self._start(lane)

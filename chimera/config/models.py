@@ -1,0 +1,141 @@
+"""The spec as a person writes it: which keys there are, of what type and within which bounds."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+
+from chimera import names
+from chimera.config.settings import setting
+
+_MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
+#: as chimera.api.task has it; neither may import the other
+TASK_TYPE = re.compile(r"[\w.:/-]{1,200}\Z")
+
+
+def _check_module(name: str) -> str:
+    if name.endswith(".py"):
+        raise ValueError(f"{name!r}: name the module, not its file: leave the .py off")
+    if not _MODULE.match(name):
+        raise ValueError(f"{name!r} is not the name of a module, such as `app.tasks`")
+    return name
+
+
+def _check_task_type(name: str) -> str:
+    if not TASK_TYPE.match(name):
+        raise ValueError(
+            f"{name!r} is not a task type: 1 to 200 letters, digits and any of _ . : / -"
+        )
+    return name
+
+
+Name = Annotated[str, AfterValidator(names.check)]
+Module = Annotated[str, AfterValidator(_check_module)]
+TaskType = Annotated[str, AfterValidator(_check_task_type)]
+
+
+class Model(BaseModel):
+    """What all parts of a spec have in common."""
+
+    # strict: `leaders: "2"` is more often a mistake than meant, and YAML has numbers of its own
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class RegionModel(Model):
+    """One of `regions`."""
+
+    name: Name = setting("regions[].name")
+    leaders: int = setting("regions[].leaders")
+    workers: int = setting("regions[].workers")
+
+
+class RetentionModel(Model):
+    """`retention`."""
+
+    outcomes_s: float = setting("retention.outcomes_s")
+    idempotency_s: float = setting("retention.idempotency_s")
+    resend_s: float = setting("retention.resend_s")
+
+    @model_validator(mode="after")
+    def _outcomes_live_longest(self) -> RetentionModel:
+        # a repeated request answers with the first task's outcome (P14)
+        if self.idempotency_s > self.outcomes_s:
+            raise ValueError(
+                f"idempotency_s ({self.idempotency_s:g}) must not be over outcomes_s"
+                f" ({self.outcomes_s:g}): a repeated request is answered with the outcome"
+            )
+        return self
+
+
+class TenantModel(Model):
+    """One of `policy.tenants`."""
+
+    weight: int = setting("policy.tenants.TENANT.weight")
+
+
+class TypeModel(Model):
+    """One of `policy.types`: only what is written there overrides what the handler declares."""
+
+    max_attempts: int = setting("policy.types.TYPE.max_attempts")
+    backoff_initial_s: float = setting("policy.types.TYPE.backoff_initial_s")
+    backoff_factor: float = setting("policy.types.TYPE.backoff_factor")
+    backoff_cap_s: float = setting("policy.types.TYPE.backoff_cap_s")
+    no_retry: list[Module] = setting("policy.types.TYPE.no_retry")
+    attempt_timeout_s: float = setting("policy.types.TYPE.attempt_timeout_s")
+    heartbeat_timeout_s: float | None = setting("policy.types.TYPE.heartbeat_timeout_s")
+    concurrency: int = setting("policy.types.TYPE.concurrency")
+    priority: Literal["critical", "normal", "batch"] = setting("policy.types.TYPE.priority")
+    rate_per_s: float | None = setting("policy.types.TYPE.rate_per_s")
+    rate_burst: int | None = setting("policy.types.TYPE.rate_burst")
+    max_running: int | None = setting("policy.types.TYPE.max_running")
+
+
+class PolicyModel(Model):
+    """`policy`."""
+
+    types: dict[TaskType, TypeModel] = {}
+    tenants: dict[Name, TenantModel] = {}
+
+
+class SpecModel(Model):
+    """The whole spec."""
+
+    name: Name = setting("name")
+    handlers: list[Module] = setting("handlers")
+    data_dir: str = setting("data_dir")
+    durability: Literal["os", "fsync"] = setting("durability")
+    shards: int = setting("shards")
+    regions: list[RegionModel] = [RegionModel()]
+    policy: PolicyModel = PolicyModel()
+    queue_bound: int = setting("queue_bound")
+    retention: RetentionModel = RetentionModel()
+    objects: str = setting("objects")
+    worker_lease_s: float = setting("worker_lease_s")
+    accept_lost_tail: bool = setting("accept_lost_tail")
+    payload_max_bytes: int = setting("payload_max_bytes")
+
+    @model_validator(mode="after")
+    def _whole(self) -> SpecModel:
+        if not self.handlers:
+            raise ValueError("handlers: name at least one module, or the swarm has nothing to run")
+        if not self.regions:
+            raise ValueError("regions: there must be at least one")
+        if twice := _repeated([region.name for region in self.regions]):
+            raise ValueError(f"regions: {twice!r} is there twice")
+        if len(self.regions) > self.shards:
+            raise ValueError(f"shards: {len(self.regions)} regions need at least one each")
+        return self
+
+    def written(self) -> dict[str, Any]:
+        """As data; of types only what was written."""
+        found = self.model_dump()
+        types = {
+            name: one.model_dump(exclude_unset=True) for name, one in self.policy.types.items()
+        }
+        return {**found, "policy": {**found["policy"], "types": types}}
+
+
+def _repeated(words: list[str]) -> str | None:
+    return next((word for word in words if words.count(word) > 1), None)

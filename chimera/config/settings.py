@@ -1,0 +1,189 @@
+"""Every setting with its default, unit, bounds and reason, in one table.
+
+The values of defaults stand where they are used, in chimera.swarm.spec and chimera.swarm.policy;
+the models of a spec, and docs/defaults.md, are made from this table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from pydantic import Field
+
+from chimera.swarm import spec as specs
+from chimera.swarm.policy import TaskPolicy
+
+#: no default: it must be set
+REQUIRED: Any = msgspec.NODEFAULT
+
+_YEAR_S = 365 * specs.DAY_S
+_MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table."""
+
+    key: str  #: as it is written in a spec, or the name of a variable
+    default: Any  #: REQUIRED, or the value
+    reason: str
+    unit: str = ""
+    low: float | None = None  #: the least it may be
+    high: float | None = None  #: the most it may be
+    pattern: str | None = None  #: what a text must match
+    is_name: bool = False  #: must be what chimera.names.check lets pass
+    shown: str = ""  #: the default in words, where the value says too little
+
+
+def _of(owner: type[msgspec.Struct], prefix: str = "") -> Any:
+    """Makes rows for the fields of a struct, with the defaults that stand there."""
+    defaults = {field.name: field.default for field in msgspec.structs.fields(owner)}
+
+    def row(name: str, reason: str, unit: str = "", low: Any = None, high: Any = None,
+            **more: Any) -> Setting:  # fmt: skip
+        default = more.pop("default", defaults[name])
+        return Setting(prefix + name, default, reason, unit, low, high, **more)
+
+    return row
+
+
+_s = _of(specs.Spec)
+_r = _of(specs.RegionSpec, "regions[].")
+_t = _of(specs.Retention, "retention.")
+_w = _of(specs.TenantSpec, "policy.tenants.TENANT.")
+_p = _of(TaskPolicy, "policy.types.TYPE.")
+
+_SPEC = (
+    _s("name", "names the swarm, its Ray namespace and its data directory", is_name=True),
+    _s("handlers", "modules whose tasks the workers run; there is nothing to do without one"),
+    _s("data_dir", "journals must outlive a reboot, so that a temporary directory will not do",
+       default="", shown="`~/.chimera/NAME`, or below `CHIMERA_DATA_DIR`"),
+    _s("durability", "`os`: an accepted task survives the death of every process; `fsync`: power "
+       "loss too, for the price of a disk flush a commit"),
+    _s("shards", "the ring is fixed when the swarm is made; enough to spread over more leaders "
+       "later, few enough for one machine's disk", "shards", 1, 1024),
+    _r("name", "names the region and its coordinator", is_name=True),
+    _r("leaders", "with two, one takes over while the other is made again", "leaders", 1, 100),
+    _r("workers", "one process a core is right for handlers that compute", "workers a leader",
+       1, 1000),
+    _s("queue_bound", "past it, submit answers Overloaded: a backlog must not fill the disk "
+       "unnoticed", "open tasks a shard", 1, 100_000_000),
+    _t("outcomes_s", "long enough to look into what went wrong last week", "s", 60, 10 * _YEAR_S),
+    _t("idempotency_s", "clients retry for hours at most; not longer than outcomes", "s", 60,
+       10 * _YEAR_S),
+    _t("resend_s", "a frame sent again within half of it is recognised, an older one refused",
+       "s", 60, _YEAR_S),
+    _s("objects", "payloads and results over 64 KiB stay out of the journals", default="",
+       shown="`objects` in the data directory", pattern=r"^([a-z][a-z0-9+.-]*://.+)?$"),
+    _s("worker_lease_s", "a worker that hears from no leader for so long exits and its unrecorded "
+       "work runs again: well above any failover", "s", 5, 3600),
+    _s("accept_lost_tail", "with `fsync`, a shard whose disk lost acknowledged commits waits for a "
+       "person, who says here to go on without them"),
+    _s("payload_max_bytes", "what is larger belongs into a file or an object store of your own",
+       "bytes", 1, 1024 * _MIB),
+    _w("weight", "all tenants are equal until told otherwise", "share", 1, 1000),
+)  # fmt: skip
+
+_POLICY = (
+    _p("max_attempts", "transient faults pass within a few attempts; more hide real ones",
+       "attempts", 1, 1000),
+    _p("backoff_initial_s", "most transient faults are over in a moment", "s", 0, 3600),
+    _p("backoff_factor", "each wait may be twice as long, so that a sick service gets rest", "",
+       1, 100),
+    _p("backoff_cap_s", "a service that is back should not wait for its tasks", "s", 0, 86400),
+    _p("no_retry", "names of exceptions that another attempt cannot help", shown="none"),
+    _p("attempt_timeout_s", "a hung handler must not hold its worker for ever", "s", 0.001,
+       30 * specs.DAY_S),
+    _p("heartbeat_timeout_s", "only handlers that call `ctx.heartbeat()` can be held to it", "s",
+       0.1, specs.DAY_S, shown="none"),
+    _p("concurrency", "handlers that compute gain nothing; async ones get 32 from the decorator",
+       "tasks a worker", 1, 10_000),
+    _p("priority", "`critical`, `normal` or `batch`", shown="`normal`"),
+    _p("rate_per_s", "no limit until told otherwise", "tasks/s in the swarm", 1e-6, 1e9,
+       shown="none"),
+    _p("rate_burst", "after a quiet time, one second's worth at once", "tasks", 1, 1e9,
+       shown="one second's worth"),
+    _p("max_running", "no limit until told otherwise", "tasks in the swarm", 1, 1e9,
+       shown="none"),
+)  # fmt: skip
+
+_ENVIRONMENT = (
+    Setting("CHIMERA_ADDRESS", "", "Ray's address, as `ray.init` takes it",
+            shown="the Ray of this machine"),
+    Setting("CHIMERA_SWARM", "local", "the swarm that clients and commands mean", is_name=True),
+    Setting("CHIMERA_TENANT", "default", "the tenant that clients submit for", is_name=True),
+    Setting("CHIMERA_DATA_DIR", "", "holds one directory a swarm, for specs that name none",
+            shown="`~/.chimera`"),
+)  # fmt: skip
+
+SETTINGS = {row.key: row for row in (*_SPEC, *_POLICY, *_ENVIRONMENT)}
+
+
+def setting(key: str) -> Any:
+    """The row as a field of a pydantic model."""
+    row = SETTINGS[key]
+    limits: dict[str, Any] = {"ge": row.low, "le": row.high, "pattern": row.pattern}
+    described = {"description": row.reason, **{k: v for k, v in limits.items() if v is not None}}
+    if row.default is REQUIRED:
+        return Field(**described)
+    if isinstance(row.default, tuple):
+        return Field(default_factory=lambda: list(row.default), **described)
+    return Field(default=row.default, **described)
+
+
+def defaults_table() -> str:
+    """docs/defaults.md."""
+    return "\n".join(
+        (
+            "# Settings and their defaults",
+            "",
+            "Made by `chimera.config.defaults_table`; a test holds it equal to the code.",
+            "",
+            "## The spec",
+            "",
+            *_rows(_SPEC),
+            "",
+            "## Rules of a task type",
+            "",
+            "A handler's decorator may say otherwise; `policy.types` of the spec overrides both.",
+            "",
+            *_rows(_POLICY),
+            "",
+            "## The environment",
+            "",
+            "Read once, when a program first needs one of them.",
+            "",
+            *_rows(_ENVIRONMENT),
+            "",
+        )
+    )
+
+
+def _rows(settings: Iterable[Setting]) -> Iterable[str]:
+    yield "| setting | default | unit | bounds | why |"
+    yield "| --- | --- | --- | --- | --- |"
+    for row in settings:
+        yield f"| `{row.key}` | {_shown(row)} | {row.unit} | {_bounds(row)} | {row.reason} |"
+
+
+def _shown(row: Setting) -> str:
+    if row.shown:
+        return row.shown
+    if row.default is REQUIRED:
+        return "must be set"
+    if isinstance(row.default, bool):
+        return f"`{str(row.default).lower()}`"
+    if isinstance(row.default, (int, float)):
+        return f"{row.default:,.10g}".replace(",", " ")
+    return f"`{row.default}`"
+
+
+def _bounds(row: Setting) -> str:
+    if row.is_name:
+        return "a name"
+    if row.low is None or row.high is None:
+        return ""
+    return f"{row.low:,.10g} – {row.high:,.10g}".replace(",", " ")

@@ -1,0 +1,59 @@
+"""Names of actors, files and namespaces: built and parsed here only."""
+
+from __future__ import annotations
+
+import re
+
+ORCHESTRATOR = "orchestrator"
+RESULTS = "results"
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?\Z")
+
+
+def check(name: str) -> str:
+    """Return `name` if it may name a swarm, region or tenant; else raise ValueError."""
+    if not _NAME.match(name):
+        raise ValueError(
+            f"{name!r} is not a name: 1 to 32 of a-z, 0-9 and '-', no '-' at either end"
+        )
+    return name
+
+
+def namespace(swarm: str) -> str:
+    """The Ray namespace that holds every actor of a swarm."""
+    return f"chimera-{swarm}"
+
+
+def coordinator(region: str) -> str:
+    return f"coordinator/{region}"
+
+
+def leader(region: str, index: int) -> str:
+    return f"leader/{region}/{index}"
+
+
+def worker(leader_name: str, serial: str) -> str:
+    """A worker's name: the leader that made it, and a serial that is never used twice."""
+    region, index = leader_name.split("/")[1:3]
+    return f"worker/{region}/{index}/{serial}"
+
+
+def maker(worker_name: str) -> str:
+    """The name of the leader that made a worker; it may have another one by now."""
+    region, index = worker_name.split("/")[1:3]
+    return f"leader/{region}/{index}"
+
+
+def tier(actor_name: str) -> str:
+    """`worker`, `leader`, `coordinator`, `orchestrator` or `results`."""
+    return actor_name.split("/", 1)[0]
+
+
+def region(actor_name: str) -> str:
+    """The region of a worker, leader or coordinator."""
+    return actor_name.split("/")[1]
+
+
+def journal(shard: int) -> str:
+    """The file name of a shard's journal."""
+    return f"shard-{shard:04d}.sqlite"

@@ -1,0 +1,1 @@
+"""What outlives every process: journals, control state, objects."""

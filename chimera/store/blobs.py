@@ -1,0 +1,143 @@
+"""Payloads and results too large for a frame: in an object store, a claim check in their place.
+
+A claim check is JSON: `{"key": …, "size": …, "sha256": …}`. The key follows from the content, so
+that storing something again changes nothing; it is relative to the store, so that a store can be
+moved and a claim can never lead anywhere else. What is read is verified.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import obstore
+import stamina
+from obstore.exceptions import BaseError, GenericError, JoinError
+from obstore.store import LocalStore, from_url
+
+from chimera.errors import CorruptFrame, InvalidRequest, NotFound, Unavailable
+
+T = TypeVar("T")
+
+#: tries of one operation, on top of what a remote store's client does for itself
+ATTEMPTS = 4
+#: all tries of one operation together, seconds
+TIMEOUT_S = 20.0
+
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """A claim check."""
+
+    key: str  #: within the store
+    size: int  #: bytes
+    sha256: str  #: of the content, as hex
+
+
+_decode = msgspec.json.Decoder(Claim).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class Blobs:
+    """An object store. Safe to use from several threads."""
+
+    def __init__(self, url: str) -> None:
+        """`url` is file:///…, s3://…, gs://…, az://… or memory:///; a bare path is a directory.
+
+        Raises InvalidRequest for a URL that is none of these.
+        """
+        self.url = url if "://" in url else Path(url).absolute().as_uri()
+        try:
+            local = self.url.startswith("file:")
+            # the client's type knows each store's options, but not which store an URL means
+            self._store: Any = from_url(self.url, mkdir=True) if local else from_url(self.url)
+        except (BaseError, ValueError, OSError) as error:
+            raise InvalidRequest(f"object store {self.url!r}: {error}", url=self.url) from error
+
+    def put(self, body: bytes) -> bytes:
+        """Store `body` durably; returns its claim check. Raises Unavailable."""
+        digest = sha256(body).hexdigest()
+        claim = Claim(_key(digest), len(body), digest)
+        self._try("store", claim, lambda: self._put(claim.key, body))
+        return _encode(claim)
+
+    def get(self, claim_check: bytes) -> bytes:
+        """What a claim check stands for.
+
+        Raises InvalidRequest for what is no claim check, NotFound, CorruptFrame if the content is
+        not what was stored, Unavailable.
+        """
+        claim = parse(claim_check)
+        body: bytes = self._try(
+            "read", claim, lambda: bytes(obstore.get(self._store, claim.key).bytes())
+        )
+        if len(body) != claim.size or sha256(body).hexdigest() != claim.sha256:
+            raise CorruptFrame(f"object {claim.key} in {self.url} is not what was stored")
+        return body
+
+    def delete(self, claim_check: bytes) -> None:
+        """Remove it, also for every other claim check of the same content. Raises Unavailable."""
+        claim = parse(claim_check)
+        try:
+            self._try("delete", claim, lambda: obstore.delete(self._store, claim.key))
+        except NotFound:
+            pass  # as asked
+
+    def _put(self, key: str, body: bytes) -> None:
+        obstore.put(self._store, key, body)
+        if isinstance(self._store, LocalStore) and self._store.prefix is not None:
+            # the store renames a finished file into place; only this outlives a power loss
+            path = Path(self._store.prefix) / key
+            for each in (path, path.parent, path.parent.parent):
+                _fsync(each)
+
+    def _try(self, verb: str, claim: Claim, work: Callable[[], T]) -> T:
+        try:
+            for attempt in stamina.retry_context(
+                on=_is_transient, attempts=ATTEMPTS, timeout=TIMEOUT_S, wait_max=2.0
+            ):
+                with attempt:
+                    return work()
+            raise AssertionError("unreachable")
+        except FileNotFoundError as error:
+            raise NotFound(f"there is no object {claim.key} in {self.url}", url=self.url) from error
+        except (BaseError, OSError) as error:
+            raise Unavailable(
+                f"cannot {verb} object {claim.key} in {self.url}: {error}", url=self.url
+            ) from error
+
+
+def parse(claim_check: bytes) -> Claim:
+    """A claim check's parts. Raises InvalidRequest unless it is one of ours."""
+    try:
+        claim = _decode(claim_check)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"not a claim check: {error}") from error
+    if not _SHA256.match(claim.sha256) or claim.key != _key(claim.sha256):
+        raise InvalidRequest(f"not a claim check of ours: {claim.key!r}")
+    return claim
+
+
+def _key(digest: str) -> str:
+    return f"{digest[:2]}/{digest}"
+
+
+def _is_transient(error: Exception) -> bool:
+    """Whether another try may help: stores report timeouts and refusals as `GenericError`."""
+    return isinstance(error, (GenericError, JoinError)) or (
+        isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+    )
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

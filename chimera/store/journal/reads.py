@@ -1,0 +1,218 @@
+"""Single tasks and ranges of outcomes, as a reader sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from chimera.errors import CorruptFrame, NotFound
+from chimera.frames import command, ids, outcome
+from chimera.store.journal import receipts, schedule, states
+from chimera.store.protocol import Outcomes, Single, TaskRecord
+
+Execute = Callable[..., Any]
+
+_META = "position, count, tenant, session, first, type, priority, flags, at, receipt, replay_of"
+
+
+class FrameView:
+    """A command frame and what became of its tasks; reads its blob only when something asks."""
+
+    def __init__(self, execute: Execute, shard: int, row: tuple[Any, ...]) -> None:
+        (
+            self.position, self.count, self.tenant, self._session, self._first, self.type,
+            self._priority, self._flags, self._at, receipt, self._replay_of,
+        ) = row  # fmt: skip
+        self._execute = execute
+        self._shard = shard
+        self.skipped, _ = receipts.unpack(receipt)
+        self.states = states.load(
+            execute, self.position, self.count, receipts.skips(self.skipped, self.count)
+        )
+        self._parked = {
+            position: (due, attempt)
+            for position, due, attempt in execute(
+                "SELECT position, due, attempt FROM schedule WHERE position >= ? AND position < ?",
+                (self.position, self.position + self.count),
+            )
+        }
+        self._cutter: schedule.Cutter | None = None
+
+    def state(self, index: int) -> str | None:
+        """queued, scheduled or the outcome's name; None if the task was skipped."""
+        state = self.states[index]
+        if state == outcome.OPEN:
+            return "scheduled" if self.position + index in self._parked else "queued"
+        return outcome.NAMES.get(state)
+
+    def tags(self, index: int) -> tuple[str, ...]:
+        return self.cutter().tags(index) if self._flags & command.TAGS else ()
+
+    def cutter(self) -> schedule.Cutter:
+        """The decoded frame. Raises CorruptFrame."""
+        if self._cutter is None:
+            _, frame = schedule.read_command(self._execute, self.position)
+            self._cutter = schedule.Cutter(frame)
+        return self._cutter
+
+    def record(self, index: int, bodies: bool) -> TaskRecord:
+        """All of one task. Raises CorruptFrame for an open one whose frame cannot be read."""
+        position = self.position + index
+        due, attempt = self._parked.get(position, (None, 1))
+        attempts, settled_at, body, claimed = attempt - 1, None, None, False
+        if self.states[index] != outcome.OPEN:
+            attempts, settled_at, body, claimed = self._outcome(position, bodies)
+        key: str | None = None
+        tags: tuple[str, ...] = ()
+        payload = None
+        try:
+            if bodies or self._flags & (command.KEYS | command.TAGS):
+                cutter = self.cutter()
+                key, tags = cutter.key(index), cutter.tags(index)
+                payload = cutter.payload(index) if bodies else None
+        except CorruptFrame:
+            # its outcome is what is left of a settled task
+            if bodies and self.states[index] == outcome.OPEN:
+                raise
+        return TaskRecord(
+            task_id=ids.format_id(
+                receipts.unsigned(self._session), self._shard, self._first + index
+            ),
+            position=position,
+            type=self.type,
+            tenant=self.tenant,
+            priority=self._priority,
+            state=self.state(index) or "",
+            attempts=attempts,
+            accepted_at=self._at,
+            settled_at=settled_at,
+            due=due,
+            key=key,
+            tags=tags,
+            cancel_requested=self._has("SELECT 1 FROM cancels WHERE position = ?", position),
+            replay_of=self._replay_of,
+            replayed_as=self._replayed_as(position),
+            payload=payload,
+            body=body,
+            body_is_claim=claimed,
+        )
+
+    def _outcome(self, position: int, bodies: bool) -> tuple[int, int, bytes | None, bool]:
+        """Attempts, time, body and whether it is a claim check. A single row wins (P8)."""
+        single = self._execute(
+            "SELECT attempts, at, body FROM singles WHERE position = ?", (position,)
+        ).fetchone()
+        if single is not None:
+            attempts, at, body = single
+            return attempts, at, body if bodies else None, False
+        for seq, start, count, attempt, at, found in self._execute(
+            "SELECT seq, position, count, attempt, at, states FROM outcomes"
+            " WHERE position >= ? AND position <= ?",
+            (self.position, position),
+        ).fetchall():
+            index = position - start
+            if index >= count or (found is not None and not found[index]):
+                continue
+            if not bodies:
+                return attempt, at, None, False
+            (frame,) = self._execute("SELECT frame FROM outcomes WHERE seq = ?", (seq,)).fetchone()
+            of = outcome.verify(frame)
+            claims = outcome.columns(frame, of).claims or ()
+            return attempt, at, outcome.body(frame, index)[1], index in claims
+        raise NotFound(f"no outcome of the task at position {position}")
+
+    def _has(self, query: str, position: int) -> bool:
+        return self._execute(query, (position,)).fetchone() is not None
+
+    def _replayed_as(self, position: int) -> str | None:
+        row = self._execute(
+            "SELECT session, first FROM dead JOIN commands ON commands.position = dead.replayed"
+            " WHERE dead.position = ?",
+            (position,),
+        ).fetchone()
+        return row and ids.format_id(receipts.unsigned(row[0]), self._shard, row[1])
+
+
+def view(execute: Execute, shard: int, position: int) -> FrameView | None:
+    """The frame that holds a position, unless it was swept."""
+    row = execute(
+        f"SELECT {_META} FROM commands WHERE position <= ? AND swept IS NULL"
+        " ORDER BY position DESC LIMIT 1",
+        (position,),
+    ).fetchone()
+    if row is None or row[0] + row[1] <= position:
+        return None
+    return FrameView(execute, shard, row)
+
+
+def find(
+    execute: Execute, shard: int, tenant: str, session: int, counter: int, bodies: bool
+) -> TaskRecord:
+    """One task by the parts of its id; an alias resolves to the first (P14)."""
+    row = execute(
+        f"SELECT {_META}, swept FROM commands"
+        " WHERE tenant = ? AND session = ? AND first <= ? ORDER BY first DESC LIMIT 1",
+        (tenant, receipts.signed(session), counter),
+    ).fetchone()
+    if row is None or row[4] + row[1] <= counter or row[-1] is not None:
+        raise NotFound
+    found = FrameView(execute, shard, row[:-1])
+    index = counter - row[4]
+    for skip in found.skipped:
+        if skip.index == index:
+            if skip.error is not None:
+                raise skip.error
+            first = ids.parse_id(skip.task_id or "")
+            return find(execute, shard, tenant, first.session, first.counter, bodies)
+    return found.record(index, bodies)
+
+
+def outcomes(execute: Execute, ranges: Sequence[tuple[int, int]], bytes_max: int) -> Outcomes:
+    """Outcome frames and singles that touch the ranges, in order, up to about `bytes_max`."""
+    frames: list[bytes] = []
+    singles: list[Single] = []
+    seen: set[int] = set()
+    room = bytes_max
+    for start, stop in ranges:
+        for at, seq, size in _rows(execute, start, stop):
+            if seq in seen:
+                continue
+            if room < size and room < bytes_max:  # one at least, or nobody gets on
+                return Outcomes(tuple(frames), tuple(singles))
+            seen.add(seq)
+            room -= size
+            row = execute("SELECT frame FROM outcomes WHERE seq = ?", (seq,)).fetchone()
+            if row is not None:
+                frames.append(_checked(row[0]))
+            else:
+                single = execute(
+                    "SELECT position, state, attempts, body FROM singles WHERE position = ?",
+                    (at,),
+                ).fetchone()
+                singles.append(Single(*single))
+    return Outcomes(tuple(frames), tuple(singles))
+
+
+def _rows(execute: Execute, start: int, stop: int) -> list[tuple[int, int, int]]:
+    """(position, seq, bytes) of the outcome rows that touch [start, stop), in order."""
+    (first,) = execute(
+        "SELECT coalesce(max(position), 0) FROM commands WHERE position <= ?", (start,)
+    ).fetchone()
+    rows = execute(
+        "SELECT position, seq, length(frame) FROM outcomes"
+        " WHERE position >= ? AND position < ? AND position + count > ?"
+        " UNION ALL SELECT position, seq, length(body) FROM singles"
+        " WHERE position >= ? AND position < ? ORDER BY 1, 2",
+        (first, stop, start, start, stop),
+    )
+    found: list[tuple[int, int, int]] = rows.fetchall()
+    return found
+
+
+def _checked(frame: bytes) -> bytes:
+    try:
+        outcome.verify(frame)
+    except CorruptFrame as error:
+        at = outcome.header(frame).position if frame[:2] == outcome.MAGIC else None
+        raise CorruptFrame(error.message, position=at) from error
+    return frame

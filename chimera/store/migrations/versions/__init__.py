@@ -1,0 +1,1 @@
+"""One file a version of the control store's schema."""

@@ -1,0 +1,223 @@
+"""The journal's port: everything of one shard, and the only place its tasks' fate is written.
+
+Every write is one transaction that checks the epoch first (P1) and raises StaleEpoch when it is
+another. Writers on several threads share commits: whoever gets the commit lock writes all that is
+queued and wakes the rest. Positions are the shard's own numbers, dense from 0, one a task.
+Times are Unix milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from chimera.errors import ChimeraError
+from chimera.swarm.facts import OpenFrame as OpenFrame
+from chimera.swarm.facts import Park as Park
+from chimera.swarm.facts import Recovered as Recovered
+from chimera.swarm.facts import Scheduled as Scheduled
+from chimera.swarm.facts import Settlement as Settlement
+from chimera.swarm.facts import Single as Single
+from chimera.swarm.reports import Owner
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A task of an appended frame that will not run: a duplicate, or one refused (P14)."""
+
+    index: int  #: in the frame
+    task_id: str | None  #: the first task with this idempotency key, if it is a duplicate
+    error: ChimeraError | None  #: else why it was refused
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """An appended frame: durable."""
+
+    position: int  #: of its first task
+    count: int
+    duplicate: bool  #: the same frame was appended before; nothing was written now
+    skipped: tuple[Skipped, ...] = ()
+    parked: tuple[int, ...] = ()  #: indices of tasks moved to the schedule (not_before ahead)
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a settlement did."""
+
+    recorded: int  #: tasks that got their outcome
+    already: int  #: tasks that had one; nothing was changed for them (P8)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRecord:
+    """Everything known of one task."""
+
+    task_id: str
+    position: int
+    type: str
+    tenant: str
+    priority: int
+    #: queued, scheduled, succeeded, failed, cancelled or expired (`running` is the leader's word)
+    state: str
+    attempts: int
+    accepted_at: int
+    settled_at: int | None
+    due: int | None
+    key: str | None
+    tags: tuple[str, ...]
+    cancel_requested: bool
+    replay_of: str | None
+    replayed_as: str | None
+    payload: bytes | None = None
+    body: bytes | None = None  #: result or Failure, JSON; or the claim check of it
+    body_is_claim: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which tasks to list; None: any."""
+
+    tenant: str | None = None
+    type: str | None = None
+    state: str | None = None
+    tag: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """What is recorded in some ranges."""
+
+    #: outcome frames that touch them; a Single of the same task wins over its byte (P8)
+    frames: tuple[bytes, ...]
+    singles: tuple[Single, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SweepResult:
+    """What a sweep gave back."""
+
+    frames: int
+    idempotency_keys: int
+    #: swept although an abandoned consumer had not read it (P10)
+    unread: int
+
+
+class Journal(Protocol):
+    """One shard's durable mailbox."""
+
+    shard: int
+    #: set when the journal opened below what its side file promises (P4)
+    lost_tail: bool
+
+    @property
+    def epoch(self) -> int:
+        """What this opener took; 0 before `take`."""
+        ...
+
+    @property
+    def next_position(self) -> int:
+        """Where the next accepted task goes."""
+        ...
+
+    def owner(self) -> tuple[int, Owner | None]:
+        """The epoch in the journal, and who raised it."""
+        ...
+
+    def take(self, expected_epoch: int, owner: Owner) -> int:
+        """Raise the epoch by compare-and-swap (P2), then checkpoint and fsync (P4).
+
+        Returns the new epoch. Raises StaleEpoch with `epoch` in its details if the journal holds
+        another.
+        """
+        ...
+
+    def append(
+        self, frames: Sequence[bytes], now: int, queue_bound: int
+    ) -> list[Receipt | ChimeraError]:
+        """Accept frames durably; one answer each.
+
+        Refusals: Overloaded, IdConflict, OutcomeUnknown (older than half the resend window),
+        CorruptFrame, StoreFull. A task inside a frame that repeats an idempotency key is recorded
+        as alias or refusal, and the rest of the frame accepted. After a refused frame with keys,
+        later frames with keys of the same producer in this call are refused with NotOwner-like
+        Unavailable, so that order holds (P11). Raises StaleEpoch.
+        """
+        ...
+
+    def settle(self, settlement: Settlement, now: int) -> Settled:
+        """Record outcomes, per still-open task (P8). Raises StaleEpoch, StoreFull."""
+        ...
+
+    def cancel(self, position: int, reason: str, now: int) -> int:
+        """Write the intent to cancel (P9); returns the task's state (OPEN if it goes on)."""
+        ...
+
+    def memo(self, position: int, step: str) -> bytes | None:
+        """The stored value of `ctx.once(step)`."""
+        ...
+
+    def memoise(self, position: int, step: str, value: bytes) -> bytes:
+        """Store it unless there is one; returns the stored one (P18). Raises StaleEpoch."""
+        ...
+
+    def snapshot(self, tenant: str, type: str, key: str) -> bytes | None:
+        """The state that a handler left for a key."""
+        ...
+
+    def replay(self, position: int, now: int) -> tuple[str, Receipt, bytes]:
+        """Make a new task of a dead letter (P17): its id, receipt and frame.
+
+        A repeated request answers the same id, with `duplicate` set. Raises NotFound.
+        """
+        ...
+
+    def recover(self) -> Recovered:
+        """What is open, read after `take`."""
+        ...
+
+    def read(self, position: int, *, parked: bool = False) -> tuple[int, bytes]:
+        """The command frame that holds a position, and where it starts; with `parked` the frame
+        of one in the schedule. Raises NotFound, CorruptFrame."""
+        ...
+
+    def due(self, since: int, until: int, limit: int) -> list[Scheduled]:
+        """Parked tasks due in [since, until], earliest first."""
+        ...
+
+    def parked(self, positions: Sequence[int]) -> list[Scheduled]:
+        """Those of some tasks that are parked."""
+        ...
+
+    def quarantine(self, position: int, now: int) -> list[Single]:
+        """End the open tasks of a corrupt command frame as `failed: corrupt` (P4)."""
+        ...
+
+    def outcomes(self, ranges: Sequence[tuple[int, int]], bytes_max: int) -> Outcomes:
+        """What is recorded in [start, stop) ranges, up to about `bytes_max`, in order."""
+        ...
+
+    def find(self, tenant: str, session: int, counter: int, bodies: bool = True) -> TaskRecord:
+        """One task by the parts of its id; an alias resolves to the first. Raises NotFound, or the
+        error for which the task was refused."""
+        ...
+
+    def list(self, where: Filter, cursor: int | None, limit: int) -> Sequence[TaskRecord]:
+        """Tasks below the cursor (a position), newest first; without payloads and bodies."""
+        ...
+
+    def sweep(self, now: int, limit: int) -> SweepResult:
+        """Remove what is past its retention, and give the space back. Raises StaleEpoch."""
+        ...
+
+    def stats(self) -> dict[str, Any]:
+        """`open`, `tasks`, `bytes`, `commits`, `requests`, `schedule`, `dead`."""
+        ...
+
+    def close(self) -> None:
+        """Checkpoint and close; a closed journal can be taken by another process at once.
+
+        It names no owner any more, unless a newer one has taken it: nobody ends who let it go.
+        """
+        ...

@@ -1,0 +1,54 @@
+"""A shard comes and goes: taken from a former owner, handed over, lost to a newer one."""
+
+from __future__ import annotations
+
+from chimera.swarm.leader import dispatch
+from chimera.swarm.leader.adoption import serve
+from chimera.swarm.leader.effects import CloseShard, Effect, PollHeld
+from chimera.swarm.leader.events import Instant, ReleaseAsked, ShardLost, Taken
+from chimera.swarm.leader.state import Shard, State
+
+
+def on_taken(state: State, event: Taken, now: Instant) -> list[Effect]:
+    """The epoch is ours: first ask the former owner's workers, then go on (P5, P6)."""
+    shard = Shard(event.shard, event.epoch, open=event.open_tasks, next_due=event.next_due)
+    state.shards[event.shard] = shard
+    state.counters["takeovers"] += 1
+    shard.stash.extend(event.frames)
+    shard.cancelling.update(event.cancelling)
+    shard.holding = list(event.holding)
+    shard.asking.update(event.former_workers)
+    if not shard.asking:
+        return serve(state, shard, now)
+    shard.polling.update(event.former_workers)
+    shard.polled_at = now.mono
+    return [PollHeld(name, shard.number, shard.epoch) for name in event.former_workers]
+
+
+def on_shard_lost(state: State, event: ShardLost, now: Instant) -> list[Effect]:
+    """Fenced out: another leader raised the epoch (P1). Workers keep what they have for it."""
+    if state.shards.pop(event.shard, None) is None:
+        return []
+    state.counters["fenced"] += 1
+    _forget(state, event.shard)
+    return dispatch.fill(state, now)
+
+
+def on_release(state: State, event: ReleaseAsked, now: Instant) -> list[Effect]:
+    """Hand over at once: the new owner asks our workers for what they hold and run."""
+    shard = state.shards.get(event.shard)
+    if shard is None:
+        return [CloseShard(event.shard)]
+    shard.phase = "releasing"
+    state.ready.drop_shard(shard.number)
+    if shard.pending and not shard.refused:
+        return []
+    del state.shards[event.shard]
+    _forget(state, event.shard)
+    return [CloseShard(event.shard)]
+
+
+def _forget(state: State, number: int) -> None:
+    state.ready.drop_shard(number)
+    for token in [t for t, pending in state.pending.items() if pending.shard == number]:
+        del state.pending[token]

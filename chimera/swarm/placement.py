@@ -1,0 +1,80 @@
+"""Which leader has which shard: as even as can be, moving as little as can be.
+
+Ties go by rendezvous hash, so that each part that decides alone decides the same, and a leader that
+comes back is given about the shards it had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
+from zlib import crc32
+
+
+class Move(NamedTuple):
+    """Hand a shard over while both leaders live."""
+
+    shard: int
+    donor: str
+    taker: str
+
+
+def assign(orphans: Collection[int], owned: Mapping[str, Collection[int]]) -> dict[int, str]:
+    """Give each shard that nobody has to a leader: the one that has the fewest by then.
+
+    `owned` maps each leader that may take to what it has. Returns shard → leader; empty if there
+    is no leader.
+    """
+    loads = {leader: len(shards) for leader, shards in owned.items()}
+    given: dict[int, str] = {}
+    if not loads:
+        return given
+    for shard in sorted(orphans):
+        leader = min(loads, key=lambda name: (loads[name], -affinity(shard, name), name))
+        given[shard] = leader
+        loads[leader] += 1
+    return given
+
+
+def moves(owned: Mapping[str, Collection[int]], targets: Collection[str]) -> list[Move]:
+    """The fewest moves after which no two `targets` differ by more than one shard.
+
+    Leaders of `owned` that are no target give everything away. A leader keeps the shards that it
+    has the most affinity to.
+    """
+    if not targets:
+        return []
+    total = sum(len(shards) for shards in owned.values())
+    each, extra = divmod(total, len(targets))
+    # those that have most get the larger share: the fewest moves
+    order = sorted(targets, key=lambda name: (-len(owned.get(name, ())), name))
+    share = {name: each + (rank < extra) for rank, name in enumerate(order)}
+    spare: list[tuple[int, str]] = []
+    for name in sorted(owned):
+        keep = share.get(name, 0)
+        best_first = sorted(owned[name], key=lambda shard: (-affinity(shard, name), shard))
+        spare += [(shard, name) for shard in best_first[keep:]]
+    room = {name: max(share[name] - len(owned.get(name, ())), 0) for name in order}
+    planned: list[Move] = []
+    for shard, donor in sorted(spare):
+        takers = [name for name in room if room[name] > 0]
+        taker = max(takers, key=lambda name: (affinity(shard, name), name))
+        room[taker] -= 1
+        planned.append(Move(shard, donor, taker))
+    return planned
+
+
+def divide(workers: Iterable[str], heirs: Sequence[str]) -> dict[str, str]:
+    """Give the workers of a dead leader to its heirs, evenly: worker → heir."""
+    if not heirs:
+        return {}
+    return {worker: heirs[rank % len(heirs)] for rank, worker in enumerate(sorted(workers))}
+
+
+def affinity(shard: int, leader: str) -> int:
+    """How much a shard belongs to a leader: the same everywhere, uncorrelated between leaders."""
+    # crc32 is linear: two names would order all shards alike without mixing
+    mixed = crc32(f"{leader}\0{shard}".encode())
+    mixed = (mixed ^ mixed >> 15) * 0x2C1B3C6D & 0xFFFFFFFF
+    mixed = (mixed ^ mixed >> 12) * 0x297A2D39 & 0xFFFFFFFF
+    return mixed ^ mixed >> 15

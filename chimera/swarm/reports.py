@@ -1,0 +1,249 @@
+"""What tiers tell and order each other: plain data, carried by Ray between our own actors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from chimera.swarm.policy import TaskPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """One incarnation of one process: what must match before it may be killed (P3)."""
+
+    name: str  #: the actor's name
+    boot_id: str  #: of the machine's kernel
+    pid_ns: int  #: inode of the pid namespace
+    pid: int
+    start_ticks: int  #: field 22 of /proc/PID/stat
+    node_id: str  #: Ray's node
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """A worker, as its leader reports it."""
+
+    name: str
+    process: Owner
+    handle: Any  #: Ray's actor handle: a takeover needs no look-up in the GCS (P6)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardInfo:
+    """A shard, as its owner reports it."""
+
+    shard: int
+    epoch: int
+    state: str  #: `taking`, `serving`, `draining` or `lost_tail`
+    open: int  #: tasks accepted and not settled
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderReport:
+    """What a leader answers to its coordinator's watch: heartbeat and status in one."""
+
+    leader: str
+    process: Owner
+    generation: int  #: of the configuration it works by
+    ready: bool  #: has at least one worker that loaded its handlers
+    shards: tuple[ShardInfo, ...]
+    workers: tuple[WorkerInfo, ...]
+    #: counters since this incarnation began, only growing: `accepted`, `succeeded`, `failed`,
+    #: `cancelled`, `expired`, `retried`, `worker_deaths`, `fenced`, `takeovers`, `lost_tails`, …
+    counters: dict[str, int]
+    #: faults a person should see, newest last, e.g. a module of handlers that cannot be loaded
+    faults: tuple[str, ...] = ()
+    lag_ms: float = 0.0  #: how late its own loop runs
+
+
+@dataclass(frozen=True, slots=True)
+class TakeOrder:
+    """Take this shard over (P2): a hint, to be checked against the journal."""
+
+    term: int  #: of the coordinator that orders it
+    shard: int
+    epoch: int  #: what the coordinator believes the journal holds; 0: never owned
+    #: workers of the former owner: ask each what it holds and runs
+    former_workers: tuple[WorkerInfo, ...] = ()
+    #: names of those that this leader shall keep as its own from now on (P6)
+    adopt: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderConfig:
+    """What a leader works by; stamped with the spec's generation."""
+
+    swarm: str
+    region: str
+    generation: int
+    data_dir: str  #: holds the journals and the local object store
+    fsync: bool
+    handlers: tuple[str, ...]
+    workers: int  #: workers this leader keeps
+    worker_lease_s: float
+    queue_bound: int  #: tasks a shard accepts and has not settled, at most
+    objects_url: str
+    outcome_retention_s: float
+    idempotency_retention_s: float
+    resend_window_s: float
+    accept_lost_tail: bool  #: go on after a journal lost acknowledged commits, with fsync on
+    shards: int  #: size of the swarm's ring of shards; limits are divided by it
+    #: overrides of policies by task type, on top of what the handlers declare
+    policies: dict[str, dict[str, Any]] = field(default_factory=dict)
+    tenant_weights: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """What a worker is created with."""
+
+    name: str
+    swarm: str
+    region: str
+    leader: str  #: name of the leader that makes it, its first own leader
+    leader_handle: Any  #: Ray's actor handle of it
+    handlers: tuple[str, ...]  #: modules
+    data_dir: str
+    board: str  #: path of the board it is to keep; empty: none
+    lease_s: float  #: without a word from its own leader for so long, it exits
+    objects_url: str
+    #: overrides of policies by task type, on top of what the handlers declare
+    policies: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """What a worker says of a dispatch that is over, beside the outcomes."""
+
+    dispatch: int
+    #: (shard, position, count) not run because a newer owner of the shard spoke, or the sender is
+    #: not the worker's leader any more
+    refused: tuple[tuple[int, int, int], ...]
+    #: (shard, position, count) not run because they were taken back; without those that `collect`
+    #: has named already
+    returned: tuple[tuple[int, int, int], ...]
+    busy_us: int  #: from the first task's start to the last one's end
+    tasks: int  #: tasks that were run
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """A worker's first word: who it is and what it can run."""
+
+    worker: str
+    process: Owner
+    board: str  #: path of its board (see actors/board.py); empty if it is on another node
+    policies: tuple[TaskPolicy, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a worker has of a shard, told to the shard's new owner (P5, P6)."""
+
+    replies: tuple[bytes, ...]  #: bundles of outcome frames not known to be recorded
+    #: (position, count) in hand: they will be among the replies of a later answer
+    running: tuple[tuple[int, int], ...]
+    policies: tuple[TaskPolicy, ...] = ()  #: of the types that it runs
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What a worker has finished of the dispatch in hand, and what it gave back."""
+
+    replies: tuple[bytes, ...]
+    #: (shard, position, count) given back unbegun; the worker will not run them
+    returned: tuple[tuple[int, int, int], ...]
+    #: (shard, position) of tasks in hand
+    running: tuple[tuple[int, int], ...]
+    #: the highest dispatch that has begun; those above it, up to the mark, will run nothing
+    begun: int
+
+
+@dataclass(frozen=True, slots=True)
+class RegionReport:
+    """What a coordinator tells the orchestrator and anyone who asks for status."""
+
+    coordinator: str
+    region: str
+    term: int
+    process: Owner
+    generation: int
+    ready: bool  #: every shard is being served
+    leaders: tuple[LeaderReport, ...]
+    placement: dict[int, str]  #: shard → leader
+    failovers: int
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorConfig:
+    """What a coordinator is created with; `configure` later changes spec and generation."""
+
+    swarm: str
+    region: str
+    data_dir: str  #: holds its own store, and the journals of its leaders
+    spec: dict[str, Any]  #: of the whole swarm
+    generation: int  #: of the spec
+    orchestrator: str  #: name of the actor that may order it about
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Who has which shard: a hint (P2), for clients."""
+
+    term: int  #: of the coordinator that says so; of several, the sum
+    shards: dict[int, str]  #: shard → name of its leader; a shard nobody has is missing
+    handles: dict[str, Any]  #: leader → Ray's actor handle
+    #: size of the ring: keys are hashed by it, whoever has which shard just now; 0: not known
+    ring: int = 0
+    #: where payloads and results over the inline limit are kept (chimera/store/blobs.py)
+    objects_url: str = ""
+    payload_max_bytes: int = 16 * 1024 * 1024  #: larger payloads are refused
+
+
+@dataclass(frozen=True, slots=True)
+class OrchestratorPulse:
+    """What the orchestrator answers to a coordinator's watch (P19)."""
+
+    term: int
+    process: Owner  #: to end it by, if it falls silent
+
+
+@dataclass(frozen=True, slots=True)
+class OrchestratorConfig:
+    """What an orchestrator is created with; what it stored since comes before it."""
+
+    swarm: str
+    data_dir: str  #: holds the control store
+    spec: dict[str, Any]  #: to be applied, unless `order` was carried out before
+    order: str  #: names this wish to have the spec; drawn anew each time
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmStatus:
+    """What is observed of a swarm, beside what is declared."""
+
+    swarm: str
+    uuid: str  #: of the store, and so of everything the swarm remembers
+    term: int  #: of the orchestrator
+    process: Owner  #: of the orchestrator
+    generation: int  #: of the spec
+    spec: dict[str, Any]
+    summary: str  #: of the spec, one line
+    regions: dict[str, RegionReport]  #: those that were heard
+    ready: bool  #: every shard is being served, by the newest spec
+    since: int  #: since when `ready` is what it is, Unix ms; of this incarnation at most
+    waiting_for: str  #: what is missing for `ready`; empty: nothing
+    stopping: bool
+    faults: tuple[str, ...] = ()  #: what a person should see
+
+    def processes(self) -> tuple[Owner, ...]:
+        """Every process that was heard of: coordinators first, workers last."""
+        reports = self.regions.values()
+        leaders = [leader for report in reports for leader in report.leaders]
+        return (
+            *(report.process for report in reports),
+            *(leader.process for leader in leaders),
+            *(worker.process for leader in leaders for worker in leader.workers),
+        )

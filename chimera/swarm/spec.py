@@ -1,0 +1,203 @@
+"""The declared state of a swarm as plain data: what follows from it, and how two of them differ.
+
+Parsing and checking what a person wrote is chimera.config's; here everything is well-formed. A spec
+that an older version stored lacks settings that came later: they take their defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from chimera.errors import SpecError
+from chimera.swarm.coordinator.plan import RegionPlan
+from chimera.swarm.policy import CLASSES
+from chimera.swarm.reports import LeaderConfig
+
+DAY_S = 24 * 3600.0
+
+
+class RegionSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A coordinator with its leaders."""
+
+    name: str = "local"
+    leaders: int = 2
+    workers: int = 1  #: of each leader
+
+
+class Retention(msgspec.Struct, frozen=True, kw_only=True):
+    """How long what is known of ended tasks is kept."""
+
+    outcomes_s: float = 7 * DAY_S
+    idempotency_s: float = DAY_S
+    resend_s: float = DAY_S
+
+
+class TenantSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What a tenant is given."""
+
+    weight: int = 1
+
+
+class PolicySpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Rules by task type and tenant, over what the handlers declare."""
+
+    #: task type → fields of TaskPolicy, `priority` by its name
+    types: dict[str, dict[str, Any]] = {}
+    tenants: dict[str, TenantSpec] = {}
+
+
+class Spec(msgspec.Struct, frozen=True, kw_only=True):
+    """The declared state. What each setting means: docs/defaults.md."""
+
+    name: str = "local"
+    handlers: tuple[str, ...]
+    data_dir: str  #: absolute
+    durability: Literal["os", "fsync"] = "os"
+    shards: int = 8
+    regions: tuple[RegionSpec, ...] = (RegionSpec(),)
+    policy: PolicySpec = PolicySpec()
+    queue_bound: int = 500_000
+    retention: Retention = Retention()
+    objects: str  #: URL of where large payloads and results are kept
+    worker_lease_s: float = 30.0
+    accept_lost_tail: bool = False
+    payload_max_bytes: int = 16 * 1024 * 1024
+
+    def region(self, name: str) -> RegionSpec:
+        """The region of that name. Raises SpecError."""
+        for region in self.regions:
+            if region.name == name:
+                return region
+        raise SpecError(f"the spec has no region {name!r}", key="regions")
+
+
+#: what journals and actors were born with: a change would strand what they hold
+FIXED = ("name", "data_dir", "shards")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One setting that differs between two specs."""
+
+    key: str  #: with dots, e.g. `regions.local.workers`
+    old: Any  #: None: there was none
+    new: Any  #: None: there is none
+
+
+def to_dict(spec: Spec) -> dict[str, Any]:
+    """The spec as JSON-like data."""
+    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(spec))
+    return found
+
+
+def from_dict(body: Mapping[str, Any]) -> Spec:
+    """The spec that `to_dict` described. Raises SpecError."""
+    try:
+        return msgspec.convert(dict(body), Spec)
+    except msgspec.ValidationError as fault:
+        raise SpecError(f"malformed spec: {fault}") from fault
+
+
+def changes(old: Spec, new: Spec) -> tuple[Change, ...]:
+    """Every setting that differs, by key."""
+    before, after = _flat(to_dict(old)), _flat(to_dict(new))
+    return tuple(
+        Change(key, before.get(key), after.get(key))
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    )
+
+
+def check_change(old: Spec, new: Spec) -> None:
+    """Raise SpecError if a living swarm cannot go from one to the other."""
+    for key in FIXED:
+        was, is_ = getattr(old, key), getattr(new, key)
+        if was != is_:
+            raise SpecError(
+                f"{key} is fixed when a swarm is made: it is {was!r} and cannot become {is_!r}",
+                key=key,
+            )
+    was, is_ = ([region.name for region in spec.regions] for spec in (old, new))
+    if was != is_:
+        raise SpecError(
+            f"regions are fixed when a swarm is made, as each holds journals: they are"
+            f" {', '.join(was)} and cannot become {', '.join(is_)}",
+            key="regions",
+        )
+
+
+def region_shards(spec: Spec, region: str) -> tuple[int, ...]:
+    """Those shards of the ring that the region serves: dealt out in the order of regions."""
+    place = spec.regions.index(spec.region(region))
+    return tuple(range(place, spec.shards, len(spec.regions)))
+
+
+def type_policies(spec: Spec) -> dict[str, dict[str, Any]]:
+    """Overrides by task type, as fields of TaskPolicy."""
+    found = {}
+    for task_type, rules in spec.policy.types.items():
+        fields = dict(rules)
+        if "priority" in fields:
+            fields["priority"] = CLASSES.index(fields["priority"])
+        if "no_retry" in fields:
+            fields["no_retry"] = tuple(fields["no_retry"])
+        found[task_type] = fields
+    return found
+
+
+def leader_config(spec: Spec, region: str, generation: int) -> LeaderConfig:
+    """What every leader of a region works by."""
+    return LeaderConfig(
+        swarm=spec.name,
+        region=region,
+        generation=generation,
+        data_dir=spec.data_dir,
+        fsync=spec.durability == "fsync",
+        handlers=spec.handlers,
+        workers=spec.region(region).workers,
+        worker_lease_s=spec.worker_lease_s,
+        queue_bound=spec.queue_bound,
+        objects_url=spec.objects,
+        outcome_retention_s=spec.retention.outcomes_s,
+        idempotency_retention_s=spec.retention.idempotency_s,
+        resend_window_s=spec.retention.resend_s,
+        accept_lost_tail=spec.accept_lost_tail,
+        shards=spec.shards,
+        policies=type_policies(spec),
+        tenant_weights={name: tenant.weight for name, tenant in spec.policy.tenants.items()},
+    )
+
+
+def region_plan(spec: Spec, region: str, generation: int) -> RegionPlan:
+    """What the region's coordinator is to bring about."""
+    return RegionPlan(
+        region=region,
+        generation=generation,
+        shards=region_shards(spec, region),
+        leaders=spec.region(region).leaders,
+        template=leader_config(spec, region, generation),
+    )
+
+
+def summary(spec: Spec) -> str:
+    """The spec in one line."""
+    regions = ", ".join(f"{r.name} {r.leaders} x {r.workers}" for r in spec.regions)
+    handlers = ", ".join(spec.handlers)
+    return f"{spec.name}: {spec.shards} shards, {spec.durability}; {regions}; {handlers}"
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+        items = {one["name"]: one for one in value}.items()
+    else:
+        return {prefix: value}
+    found: dict[str, Any] = {}
+    for key, one in items:
+        found |= _flat(one, f"{prefix}.{key}" if prefix else key)
+    return found

@@ -1,0 +1,1 @@
+"""The edge: what reaches the swarm from outside the Ray cluster."""

@@ -1,0 +1,11 @@
+"""Suites are imported by the tests that run them; their asserts shall explain themselves too."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.register_assert_rewrite(
+    "tests.conformance.journal_suite",
+    "tests.conformance.journal_side_suite",
+    "tests.conformance.journal_view_suite",
+)

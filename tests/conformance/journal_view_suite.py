@@ -1,0 +1,148 @@
+"""What every journal tells of its tasks, and how long it keeps them."""
+
+from __future__ import annotations
+
+import pytest
+
+from chimera import errors
+from chimera.frames import command, outcome
+from chimera.store.protocol import Filter
+from tests.conformance.journal_kit import (
+    BOUND,
+    CANCELLED,
+    DAY,
+    FAILED,
+    FAILURE,
+    NOW,
+    OK,
+    OPEN,
+    Bench,
+    accept,
+    ended,
+    frame,
+    opened,
+    settle,
+    single,
+    states,
+    task_id,
+)
+
+
+class ListSuite:
+    """Lists and single tasks, as a user sees them."""
+
+    def test_a_list_goes_backwards_page_by_page(self, bench: Bench):
+        journal = bench.owned()
+        accept(journal, frame(0, 3), frame(3, 4))
+        pages = []
+        cursor = None
+        while page := journal.list(Filter(), cursor, 3):
+            pages.append([record.position for record in page])
+            cursor = pages[-1][-1]
+        assert pages == [[6, 5, 4], [3, 2, 1], [0]]
+        assert all(record.payload is None for record in journal.list(Filter(), None, 9))
+
+    def test_a_task_is_told_by_the_frame_that_settled_it(self, bench: Bench):
+        journal = bench.owned()
+        accept(journal, frame(0, 3))
+        settle(journal, ended(0, [OK, OPEN, OPEN], attempt=1))
+        settle(journal, ended(0, [OK, FAILED, OPEN], attempt=2), now=NOW + 5)
+        settle(journal, ended(1, [OK, OK], attempt=3), now=NOW + 9)
+        records = [journal.find("default", 7, at) for at in range(3)]
+        assert [(r.state, r.attempts, r.settled_at) for r in records] == [
+            ("succeeded", 1, NOW),
+            ("failed", 2, NOW + 5),
+            ("succeeded", 3, NOW + 9),
+        ]
+        assert [r.body for r in records] == [b"0", FAILURE, b"2"]
+
+    def test_filters_hold_together(self, bench: Bench):
+        journal = bench.owned()
+        acme = command.Head("u", "acme", 0, NOW)
+        accept(
+            journal,
+            frame(0, 4, tags=[["x"], ["x", "y"], [], []], keys=["k", None, None, None]),
+            frame(4, 3, head=acme, tags=[["x"], [], []], not_before=[0, 0, NOW + 5]),
+            frame(7, 2, head=acme),
+        )
+        settle(journal, ended(0, [OK, FAILED, OPEN, CANCELLED]), singles=(single(7, FAILED),))
+
+        def found(**where: str) -> list[int]:
+            return [record.position for record in journal.list(Filter(**where), None, 99)]
+
+        assert found(type="u") == found(tenant="acme") == [8, 7, 6, 5, 4]
+        assert found(state="failed") == [7, 1]
+        assert found(state="failed", type="t") == [1]
+        assert found(state="queued") == [8, 5, 4, 2]
+        assert found(state="scheduled") == [6]
+        assert found(state="succeeded") == [0]
+        assert found(state="cancelled") == [3]
+        assert found(state="expired") == found(type="t", tenant="acme") == []
+        assert found(tag="x") == [4, 1, 0]
+        assert found(tag="x", tenant="default", state="succeeded") == [0]
+        (record,) = journal.list(Filter(tag="y"), None, 9)
+        assert (record.tags, record.key, record.priority) == (("x", "y"), None, 1)
+        assert journal.list(Filter(), 1, 9)[0].key == "k"
+
+    def test_one_task_is_found_by_its_id_and_tenant(self, bench: Bench):
+        journal = bench.owned()
+        accept(journal, frame(10, 3, keys=["a", "b", "c"], tags=[[], ["x"], []]), now=NOW + 1)
+        claimed = outcome.Columns(claims=[0])
+        settle(journal, ended(1, [OK], attempt=4, columns=claimed), now=NOW + 7)
+        record = journal.find("default", 7, 11)
+        assert record.task_id == task_id(11)
+        assert (record.position, record.type, record.tenant) == (1, "t", "default")
+        assert (record.state, record.attempts) == ("succeeded", 4)
+        assert (record.accepted_at, record.settled_at) == (NOW + 1, NOW + 7)
+        assert (record.key, record.tags, record.payload) == ("b", ("x",), b'{"n": 11}')
+        assert (record.body, record.body_is_claim) == (b"1", True)
+        for tenant, session, counter in (("acme", 7, 11), ("default", 8, 11), ("default", 7, 13)):
+            with pytest.raises(errors.NotFound):
+                journal.find(tenant, session, counter)
+
+
+class SweepSuite:
+    """Retention (P10, P12, P14)."""
+
+    def test_what_is_settled_and_old_goes_and_what_is_open_stays(self, bench: Bench):
+        journal = bench.owned(outcome_retention_s=60)
+        accept(journal, *(frame(at * 2, 2, tags=[["x"], []]) for at in range(4)))
+        settle(journal, ended(0, [OK, FAILED]), ended(2, [OK, OPEN]))
+        settle(journal, ended(4, [OK, OK]), now=NOW + 30_000)
+        assert journal.sweep(NOW + 60_000, 100).frames == 1
+        assert [r.position for r in journal.list(Filter(), None, 9)] == [7, 6, 5, 4, 3, 2]
+        assert [r.position for r in journal.list(Filter(tag="x"), None, 9)] == [6, 4, 2]
+        with pytest.raises(errors.NotFound):
+            journal.read(0)
+        with pytest.raises(errors.NotFound):
+            journal.replay(1, NOW)
+        assert states(journal, 0, 4) == [OPEN, OPEN, OK, OPEN]
+        assert journal.stats()["dead"] == 0
+        assert journal.sweep(NOW + 2 * DAY, 100).frames == 1
+        assert opened(journal) == [(2, ((1, 2),)), (6, ((0, 2),))]
+
+    def test_ids_outlive_their_frame(self, bench: Bench):
+        journal = bench.owned(outcome_retention_s=60, resend_window_s=1000)
+        (first,) = accept(journal, frame(0, 2))
+        settle(journal, ended(0, [OK, OK]))
+        assert journal.sweep(NOW + 60_000, 9).frames == 1
+        for bodies in (True, False):
+            with pytest.raises(errors.NotFound):
+                journal.find("default", 7, 0, bodies)
+        (again,) = accept(journal, frame(0, 2), now=NOW + 60_000)
+        assert (again.duplicate, again.position) == (True, first.position)
+        journal.sweep(NOW + 1_059_999, 9)
+        assert accept(journal, frame(0, 2), now=NOW + 1_059_999)[0].duplicate
+        journal.sweep(NOW + 1_060_000, 9)
+        (late,) = journal.append([frame(0, 2)], NOW + 1_060_000, BOUND)
+        assert isinstance(late, errors.OutcomeUnknown)
+
+    def test_an_outcome_lives_as_long_as_a_key_that_leads_to_it(self, bench: Bench):
+        journal = bench.owned(outcome_retention_s=60, idempotency_retention_s=600)
+        accept(journal, frame(0, 1, idempotency=["a"]), frame(1, 1))
+        settle(journal, ended(0, [OK, OK]))
+        swept = journal.sweep(NOW + 60_000, 9)
+        assert (swept.frames, swept.idempotency_keys) == (1, 0)
+        assert journal.find("default", 7, 0).state == "succeeded"
+        swept = journal.sweep(NOW + 600_000, 9)
+        assert (swept.frames, swept.idempotency_keys) == (1, 1)

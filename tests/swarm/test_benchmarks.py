@@ -1,0 +1,54 @@
+"""Each benchmark at a tiny size: it runs, finds what it is for, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import common
+from benchmarks.__main__ import NAMES, RESULTS
+from benchmarks.budgets import BUDGETS
+
+ROOT = Path(__file__).parent.parent.parent
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+
+
+def run(*words):
+    """Run the program of benchmarks in a process of its own; returns what it printed."""
+    command = [sys.executable, "-m", "benchmarks", *words]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_benchmark_finds_what_it_is_for(name, tmp_path):
+    (tmp_path / "data").mkdir()
+    path = tmp_path / f"{name}.json"
+    printed = run(
+        name, "--quick", "--fsync", "off", "--json", str(path), "--data-dir", str(tmp_path / "data")
+    )
+    found = common.load(path)
+    assert found.benchmark == name
+    assert found.settings.quick
+    assert found.series or found.tables
+    assert {one.budget for one in found.findings} >= {
+        budget for budget, one in BUDGETS.items() if one.by == name and budget != "single_fsync"
+    }
+    assert all(one.n and one.low <= one.p50 <= one.high for one in found.series)
+    assert all(one.name in printed for one in found.series)
+    assert not list((tmp_path / "data").iterdir())
+
+
+def test_the_kept_results_make_the_kept_report(tmp_path):
+    run("report", "--out", str(tmp_path / "RESULTS.md"), "--plot", str(tmp_path / "results.png"))
+    made = (tmp_path / "RESULTS.md").read_text()
+    assert made == (RESULTS.parent / "RESULTS.md").read_text()
+    assert (tmp_path / "results.png").stat().st_size > 10_000

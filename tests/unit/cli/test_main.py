@@ -1,0 +1,40 @@
+"""The command line as a whole: help, names, and no second lost on imports."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from chimera.cli.main import COMMANDS
+from tests.unit.cli.kit import chimera
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_and_the_common_options(name):
+    run = chimera(name, "--help")
+    assert run.exit_code == 0, run.output
+    assert "--json" in run.stdout
+    assert "--debug" in run.stdout
+
+
+def test_help_lists_the_commands():
+    run = chimera("-h")
+    assert all(f"  {name}" in run.stdout for name in COMMANDS)
+    assert chimera("--version").stdout.startswith("chimera, version ")
+
+
+def test_an_unknown_command_is_a_usage_error():
+    run = chimera("nope")
+    assert run.exit_code == 2
+    assert "No such command 'nope'" in run.stderr
+
+
+def test_help_imports_no_ray():
+    code = (
+        "import sys; from chimera.cli.main import main\n"
+        "main(['submit', '--help'], standalone_mode=False); assert 'ray' not in sys.modules"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr

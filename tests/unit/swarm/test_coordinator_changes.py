@@ -1,0 +1,113 @@
+"""What outlives a coordinator or changes under it: successors, terms, plans (P2, G8)."""
+
+from __future__ import annotations
+
+import pytest
+
+from chimera.swarm.coordinator.effects import Configure, Make, StepDown, Take
+from chimera.swarm.coordinator.events import Deposed, Planned
+from tests.unit.swarm.region_world import World, plan
+
+A, B, C = "leader/local/0", "leader/local/1", "leader/local/2"
+
+
+@pytest.fixture
+def world():
+    """Two leaders, eight shards, everything served."""
+    world = World(plan())
+    world.until(world.even)
+    return world
+
+
+def kinds(world, kind):
+    return [act for act in world.acts if isinstance(act, kind)]
+
+
+def test_the_journal_is_believed_over_the_coordinators_memory():
+    world = World(plan())
+    world.journals = dict.fromkeys(range(8), (7, None))
+    world.until(world.even)
+    assert all(epoch == 8 for epoch, _ in world.journals.values())
+    assert world.machine.state.shards[0].epoch == 8
+
+
+def test_a_new_coordinator_keeps_healthy_leaders_and_their_shards(world):
+    del world.acts[:]
+    leaders = dict(world.leaders)
+    world.new_coordinator()
+    world.run(10.0)
+    assert world.leaders == leaders
+    assert not kinds(world, Make)
+    assert not kinds(world, Take)
+    assert world.machine.report("c", leaders[A].process).ready
+
+
+def test_a_new_coordinator_takes_over_for_a_leader_that_died_with_the_old_one(world):
+    workers = set(world.leaders[A].workers)
+    world.kill(A)
+    world.new_coordinator()
+    del world.acts[:]
+    took = world.until(world.all_served)
+    assert took < 0.5
+    orders = [act.order for act in kinds(world, Take)]
+    assert all(order.term == 2 for order in orders)
+    assert all(workers <= {w.name for w in order.former_workers} for order in orders)
+    world.until(world.even)
+
+
+def test_a_new_coordinator_waits_for_a_found_leader_before_it_gives_shards_away(world):
+    world.pause(A)
+    world.new_coordinator()
+    del world.acts[:]
+    assert world.until(lambda: kinds(world, Take)) > 1.9
+    world.until(world.even)
+
+
+def test_a_leader_found_while_it_still_starts_is_not_ended():
+    world = World(plan())
+    world.MAKE_S = 5.0
+    world.until(lambda: len(kinds(world, Make)) == 2)
+    world.run(1.0)
+    world.new_coordinator()
+    world.until(world.even)
+    assert not world.ended
+
+
+def test_orders_of_a_stale_term_are_refused_and_end_the_old_coordinator(world):
+    for leader in world.leaders.values():
+        leader.term = 9
+    world.kill(A)
+    world.until(lambda: world.deposed)
+    assert world.machine.step(Deposed("newer"), world.now) == [StepDown("newer")]
+
+
+def test_a_smaller_plan_drains_a_leader_before_it_is_retired():
+    world = World(plan(leaders=3))
+    world.until(world.even)
+    world.wanted = plan(leaders=2, generation=2)
+    del world.acts[:]
+    world.tell(Planned(world.wanted))
+    world.until(lambda: C not in world.machine.state.leaders)
+    assert not world.leaders[C].shards
+    assert not [act for act in kinds(world, Take) if act.leader == C]
+    world.until(world.even)
+    assert not world.ended
+
+
+def test_a_larger_plan_makes_a_leader_and_gives_it_its_share(world):
+    world.wanted = plan(leaders=3, generation=2)
+    world.tell(Planned(world.wanted))
+    world.until(world.even)
+    assert world.spread() == [2, 3, 3]
+
+
+def test_a_new_generation_reaches_one_leader_after_the_other(world):
+    world.tell(Planned(plan(generation=2)))
+    first = [act.leader for act in kinds(world, Configure) if act.config.generation == 2]
+    assert first == [A]
+    world.until(lambda: {leader.config.generation for leader in world.living()} == {2})
+
+
+def test_an_older_generation_is_ignored(world):
+    world.tell(Planned(plan(leaders=1, generation=0)))
+    assert world.machine.state.plan.leaders == 2
