@@ -6,17 +6,13 @@ a failure too, comes back as an event.
 
 from __future__ import annotations
 
-import importlib
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 from chimera import names
 from chimera.actors import processes
 from chimera.actors.cluster import ActorGone, Cluster, NameTaken, on_this_node
-from chimera.actors.watch import Watch
+from chimera.actors.links import GCS_S, Links, load
 from chimera.errors import ChimeraError, StaleEpoch, StaleTerm
 from chimera.swarm.coordinator.effects import (
     Act,
@@ -47,29 +43,16 @@ from chimera.swarm.coordinator.events import (
     Surveyed,
     TakeAnswered,
 )
-from chimera.swarm.reports import Hello, LeaderConfig, Owner, WorkerInfo
+from chimera.swarm.reports import Hello, LeaderConfig, WorkerInfo
 
 #: how long a leader holds the watch, and so how often it speaks at least, seconds
 HOLD_S = 0.1
-#: for the GCS to make or find an actor, seconds
-GCS_S = 10.0
 #: for a worker to say who it is, seconds
 HELLO_S = 2.0
 #: for a leader to retire: it lets its workers finish, seconds
 RETIRE_S = 20.0
-#: between two tries of what the GCS did not answer, seconds
-AGAIN_S = 0.5
 #: a condemned process that spoke this lately is spared, seconds
 SPOKE_S = 0.3
-
-
-@dataclass(slots=True)
-class _Link:
-    """A leader that is watched."""
-
-    serial: int
-    handle: Any
-    watch: Watch
 
 
 class Hands:
@@ -90,23 +73,15 @@ class Hands:
         self._term = term
         self._tell = tell
         self._leader_class = leader_class
-        self._links: dict[str, _Link] = {}
-        self._lock = threading.Lock()
-        self._stopped = threading.Event()
-        self._pool = ThreadPoolExecutor(max_workers=32, thread_name_prefix="hand")
+        self._links = Links(cluster, self, lambda handle: handle.watch.remote(name, term, HOLD_S))
 
     def handles(self) -> dict[str, Any]:
         """The leaders that are watched, by name."""
-        with self._lock:
-            return {name: link.handle for name, link in self._links.items()}
+        return self._links.handles()
 
     def stop(self) -> None:
         """Do nothing more of what is under way, and watch nobody."""
-        self._stopped.set()
-        with self._lock:
-            for link in self._links.values():
-                link.watch.stop()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._links.stop()
 
     def do(self, effect: Act | Effect) -> None:
         """Begin an effect; events tell how it ends."""
@@ -124,115 +99,60 @@ class Hands:
                     lambda why: ConfigureRefused(leader, serial, why),
                 )  # fmt: skip
             case Make(leader, serial, config):
-                self._begin(self._make, leader, serial, config)
+                self._links.begin(self._make, leader, serial, config)
             case Attach(leader, serial):
-                self._begin(self._attach, leader, serial)
+                self._links.begin(self._links.attach, leader, serial, leader)
             case Survey(makers):
-                self._begin(self._survey, makers)
+                self._links.begin(self._survey, makers)
             case Look(leader, serial, process):
                 here, stat = processes.peek(process)
                 state, ticks = (stat.state, stat.cpu_ticks) if stat else (None, 0)
                 self._tell(Looked(leader, serial, here, state, ticks))
             case Retire(leader, serial):
-                self._begin(self._retire, leader, serial)
+                self._links.begin(self._retire, leader, serial)
             case End(leader, serial, process):
-                self._begin(self._end, leader, serial, process)
+                self._links.begin(self._links.end, leader, serial, leader, process, SPOKE_S)
             case Reap(worker):
-                self._begin(self._reap, worker)
+                self._links.begin(self._reap, worker)
             case Persist() | StepDown():
                 raise AssertionError(f"{effect} is the loop's to do")
 
-    def _begin(self, work: Callable[..., None], *args: Any) -> None:
-        def run() -> None:
-            if not self._stopped.is_set():
-                work(*args)
+    def spoke(self, leader: str, serial: int, report: Any) -> None:
+        self._tell(Pulse(leader, serial, report))
 
-        if not self._stopped.is_set():
-            self._pool.submit(run)
+    def lost(self, leader: str, serial: int, reason: str, dead: bool) -> None:
+        self._tell(Lost(leader, serial, reason, dead))
 
-    def _link(self, leader: str, serial: int) -> _Link | None:
-        with self._lock:
-            link = self._links.get(leader)
-        return link if link is not None and link.serial == serial else None
+    def deposed(self, fault: StaleTerm) -> None:
+        self._tell(Deposed(fault.message))
 
-    # watching
+    # making and finding
 
     def _make(self, leader: str, serial: int, config: LeaderConfig) -> None:
         try:
             handle = self._cluster.create(
-                _load(self._leader_class), leader, config, self._name,
+                load(self._leader_class), leader, config, self._name,
                 deadline_s=GCS_S, **on_this_node(),
             )  # fmt: skip
         except ChimeraError as fault:
             taken = isinstance(fault, NameTaken)
             self._tell(MakeFailed(leader, serial, fault.message, taken))
         else:
-            self._watch(leader, serial, handle)
-
-    def _attach(self, leader: str, serial: int) -> None:
-        while not self._stopped.is_set():
-            try:
-                handle = self._cluster.find(leader, GCS_S)
-            except ChimeraError:  # the GCS is away: that says nothing about the leader
-                self._stopped.wait(AGAIN_S)
-                continue
-            if handle is None:
-                self._tell(Lost(leader, serial, "no actor has its name", dead=True))
-            else:
-                self._watch(leader, serial, handle)
-            return
-
-    def _watch(self, leader: str, serial: int, handle: Any) -> None:
-        watch = Watch(
-            self._cluster,
-            lambda: handle.watch.remote(self._name, self._term, HOLD_S),
-            lambda report: self._tell(Pulse(leader, serial, report)),
-            lambda fault: self._lost(leader, serial, fault),
-        )
-        with self._lock:
-            if self._stopped.is_set():
-                return
-            former = self._links.get(leader)
-            if former is not None and former.serial > serial:
-                return  # it took so long that another attempt has come through before
-            self._links[leader] = _Link(serial, handle, watch)
-        if former is not None:
-            former.watch.stop()
-        watch.start()
-
-    def _lost(self, leader: str, serial: int, fault: BaseException) -> None:
-        if isinstance(fault, StaleTerm):
-            self._tell(Deposed(fault.message))
-            return
-        dead = isinstance(fault, ActorGone)
-        reason = str(fault)
-        if isinstance(fault, ActorGone) and fault.details.get("init_failed"):
-            # the last line of the traceback names the fault
-            reason = str(fault.details["reason"]).strip().splitlines()[-1]
-        if dead:
-            with self._lock:
-                link = self._links.get(leader)
-                if link is not None and link.serial == serial:
-                    del self._links[leader]
-        self._tell(Lost(leader, serial, reason, dead))
+            self._links.watch(leader, serial, handle)
 
     def _survey(self, makers: tuple[str, ...]) -> None:
-        while not self._stopped.is_set():
-            try:
-                found = self._cluster.names(GCS_S)
-            except ChimeraError:
-                self._stopped.wait(AGAIN_S)
-                continue
-            mine = [n for n in found if n.count("/") and names.region(n) == self._region]
-            leaders = tuple(name for name in mine if names.tier(name) == "leader")
-            strays = [
-                name
-                for name in mine
-                if names.tier(name) == "worker"
-                and (names.maker(name) not in leaders or names.maker(name) in makers)
-            ]
-            self._tell(Surveyed(leaders, tuple(self._introduced(strays))))
+        found = self._links.names()
+        if found is None:
             return
+        mine = [n for n in found if n.count("/") and names.region(n) == self._region]
+        leaders = tuple(name for name in mine if names.tier(name) == "leader")
+        strays = [
+            name
+            for name in mine
+            if names.tier(name) == "worker"
+            and (names.maker(name) not in leaders or names.maker(name) in makers)
+        ]
+        self._tell(Surveyed(leaders, tuple(self._introduced(strays))))
 
     def _introduced(self, workers: list[str]) -> list[WorkerInfo]:
         """Who these workers are; those that do not say so in time are left to their lease."""
@@ -290,7 +210,7 @@ class Hands:
     def _call(
         self, leader: str, serial: int, call: Callable[[Any], Any], done: Callable[[Any], None]
     ) -> None:
-        link = self._link(leader, serial)
+        link = self._links.get(leader, serial)
         if link is None:
             done(ActorGone(f"{leader} is not there"))
             return
@@ -304,46 +224,15 @@ class Hands:
     # ending
 
     def _retire(self, leader: str, serial: int) -> None:
-        link = self._link(leader, serial)
+        link = self._links.get(leader, serial)
         if link is None:
             return
         self._cluster.call_all([link.handle.retire.remote(self._term)], RETIRE_S)
-        self._kill(link.handle)
-
-    def _end(self, leader: str, serial: int, process: Owner | None) -> None:
-        link = self._link(leader, serial)
-        watch = link.watch if link is not None else None
-        if process is not None:
-            spared = processes.end(
-                process, called_off=lambda: watch is not None and watch.quiet_s() < SPOKE_S
-            )
-            if spared is not processes.Ended.ELSEWHERE:
-                return
-        if link is not None:
-            self._kill(link.handle)
-            return
-        try:
-            handle = self._cluster.find(leader, GCS_S)
-        except ChimeraError:
-            return
-        if handle is not None:
-            self._kill(handle)
+        self._links.kill(link.handle)
 
     def _reap(self, worker: WorkerInfo) -> None:
         ended = processes.end(worker.process)
         if ended is processes.Ended.ELSEWHERE:
-            self._kill(worker.handle)
+            self._links.kill(worker.handle)
         gone = ended in (processes.Ended.ENDED, processes.Ended.GONE)
         self._tell(Reaped(worker.name, gone or ended is processes.Ended.ELSEWHERE))
-
-    def _kill(self, handle: Any) -> None:
-        try:
-            self._cluster.kill(handle)
-        except ChimeraError:  # the GCS is away; the machine orders the end again
-            return
-
-
-def _load(path: str) -> Any:
-    """The class at `package.module:Class`; imported late, as it imports much."""
-    module, _, name = path.partition(":")
-    return getattr(importlib.import_module(module), name)

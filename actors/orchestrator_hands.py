@@ -6,43 +6,25 @@ a failure too, comes back as an event.
 
 from __future__ import annotations
 
-import importlib
-import threading
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 from chimera import names
 from chimera.actors import processes
-from chimera.actors.cluster import ActorGone, Cluster, NameTaken, on_this_node
-from chimera.actors.watch import Watch
+from chimera.actors.cluster import Cluster, NameTaken, on_this_node
+from chimera.actors.links import GCS_S, Links, load
 from chimera.errors import ChimeraError, StaleTerm
 from chimera.swarm.orchestrator.effects import Attach, Configure, End, Make, Retire, Survey
 from chimera.swarm.orchestrator.events import Ended, Event, Lost, MakeFailed, Pulse, Surveyed
-from chimera.swarm.reports import CoordinatorConfig, Owner
+from chimera.swarm.reports import CoordinatorConfig
 from chimera.swarm.spec import to_dict
 
 #: how long a coordinator holds the watch, and so how often it speaks at least, seconds
 HOLD_S = 0.25
-#: for the GCS to make or find an actor, seconds
-GCS_S = 10.0
 #: for a coordinator to end its region; longer than its own patience, seconds
 RETIRE_S = 50.0
-#: between two tries of what the GCS did not answer, seconds
-AGAIN_S = 0.5
 #: a coordinator that spoke this lately is spared, seconds
 SPOKE_S = 0.5
-
-
-@dataclass(slots=True)
-class _Link:
-    """A coordinator that is watched."""
-
-    serial: int
-    handle: Any
-    watch: Watch
 
 
 class Hands:
@@ -66,14 +48,13 @@ class Hands:
         self._tell = tell
         self._deposed = deposed
         self._class = coordinator_class
-        self._links: dict[str, _Link] = {}
-        self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(max_workers=32, thread_name_prefix="hand")
+        self._links = Links(
+            cluster, self, lambda handle: handle.watch.remote(names.ORCHESTRATOR, term, HOLD_S)
+        )
 
     def handles(self) -> dict[str, Any]:
         """The coordinators that are watched, by region."""
-        with self._lock:
-            return {region: link.handle for region, link in self._links.items()}
+        return self._links.handles()
 
     def do(self, effect: Make | Attach | Configure | End | Retire | Survey) -> None:
         """Begin an effect; events tell how it ends."""
@@ -85,9 +66,18 @@ class Hands:
             Retire: self._retire,
             Survey: self._survey,
         }
-        self._pool.submit(work[type(effect)], effect)
+        self._links.begin(work[type(effect)], effect)
 
-    # watching
+    def spoke(self, region: str, serial: int, report: Any) -> None:
+        self._tell(Pulse(region, serial, report))
+
+    def lost(self, region: str, serial: int, reason: str, dead: bool) -> None:
+        self._tell(Lost(region, serial, reason, dead))
+
+    def deposed(self, fault: StaleTerm) -> None:
+        self._deposed(fault)
+
+    # making and finding
 
     def _make(self, act: Make) -> None:
         config = CoordinatorConfig(
@@ -98,11 +88,10 @@ class Hands:
             generation=act.generation,
             orchestrator=names.ORCHESTRATOR,
         )
-        module, _, name = self._class.partition(":")
         try:
             # an embedded journal lies on this node, and only here can former owners be ended (P3)
             handle = self._cluster.create(
-                getattr(importlib.import_module(module), name),
+                load(self._class),
                 names.coordinator(act.region),
                 config,
                 deadline_s=GCS_S,
@@ -112,63 +101,15 @@ class Hands:
             taken = isinstance(fault, NameTaken)
             self._tell(MakeFailed(act.region, act.serial, fault.message, taken))
         else:
-            self._watch(act.region, act.serial, handle)
+            self._links.watch(act.region, act.serial, handle)
 
     def _attach(self, effect: Attach) -> None:
-        handle = self._find(effect.region)
-        if handle is None:
-            reason = "no actor has its name"
-            self._tell(Lost(effect.region, effect.serial, reason, dead=True))
-        else:
-            self._watch(effect.region, effect.serial, handle)
-
-    def _find(self, region: str) -> Any | None:
-        while True:
-            try:
-                return self._cluster.find(names.coordinator(region), GCS_S)
-            except ChimeraError:  # the GCS is away: that says nothing about the coordinator
-                time.sleep(AGAIN_S)
-
-    def _watch(self, region: str, serial: int, handle: Any) -> None:
-        watch = Watch(
-            self._cluster,
-            lambda: handle.watch.remote(names.ORCHESTRATOR, self._term, HOLD_S),
-            lambda report: self._tell(Pulse(region, serial, report)),
-            lambda fault: self._lost(region, serial, fault),
-        )
-        with self._lock:
-            former = self._links.get(region)
-            if former is not None and former.serial > serial:
-                return  # it took so long that another attempt has come through before
-            self._links[region] = _Link(serial, handle, watch)
-        if former is not None:
-            former.watch.stop()
-        watch.start()
-
-    def _lost(self, region: str, serial: int, fault: BaseException) -> None:
-        if isinstance(fault, StaleTerm):
-            self._deposed(fault)
-            return
-        dead = isinstance(fault, ActorGone)
-        reason = str(fault)
-        if isinstance(fault, ActorGone) and fault.details.get("init_failed"):
-            # the last line of the traceback names the fault
-            reason = str(fault.details["reason"]).strip().splitlines()[-1]
-        if dead:
-            with self._lock:
-                link = self._links.get(region)
-                if link is not None and link.serial == serial:
-                    del self._links[region]
-        self._tell(Lost(region, serial, reason, dead))
+        self._links.attach(effect.region, effect.serial, names.coordinator(effect.region))
 
     def _survey(self, _: Survey) -> None:
-        while True:
-            try:
-                self._tell(Surveyed(tuple(self._cluster.names(GCS_S))))
-            except ChimeraError:
-                time.sleep(AGAIN_S)
-            else:
-                return
+        found = self._links.names()
+        if found is not None:
+            self._tell(Surveyed(tuple(found)))
 
     # ordering
 
@@ -177,7 +118,7 @@ class Hands:
             if isinstance(answer, StaleTerm):
                 self._deposed(answer)
 
-        link = self._link(act.region, act.serial)
+        link = self._links.get(act.region, act.serial)
         if link is not None:  # whether it heard shows in its reports
             spec = to_dict(act.spec)
             ref = link.handle.configure.remote(self._term, spec, act.generation)
@@ -186,7 +127,7 @@ class Hands:
     # ending
 
     def _retire(self, act: Retire) -> None:
-        link = self._link(act.region, act.serial)
+        link = self._links.get(act.region, act.serial)
         fault = ""
         if link is not None:
             try:
@@ -197,39 +138,12 @@ class Hands:
             except ChimeraError as failed:
                 fault = failed.message
             link.watch.stop()
-            self._kill(link.handle)
+            self._links.kill(link.handle)
         processes.end(act.process, policy=processes.AFTER_RAY)
         gone = processes.alive(act.process) is not True
         self._tell(Ended(act.region, act.serial, gone, fault))
 
     def _end(self, act: End) -> None:
-        link = self._link(act.region, act.serial)
-        if act.process is not None:
-            ended = self._end_process(act.process, link)
-            if ended is not processes.Ended.ELSEWHERE:
-                gone = ended is not processes.Ended.BUSY
-                self._tell(Ended(act.region, act.serial, gone, "" if gone else "busy"))
-                return
-        handle = link.handle if link is not None else self._find(act.region)
-        killed = handle is None or self._kill(handle)
-        fault = "" if killed else "the GCS does not answer"
-        self._tell(Ended(act.region, act.serial, killed, fault))
-
-    @staticmethod
-    def _end_process(process: Owner, link: _Link | None) -> processes.Ended:
-        watch = link.watch if link is not None else None
-        return processes.end(
-            process, called_off=lambda: watch is not None and watch.quiet_s() < SPOKE_S
-        )
-
-    def _kill(self, handle: Any) -> bool:
-        try:
-            self._cluster.kill(handle)
-        except ChimeraError:
-            return False
-        return True
-
-    def _link(self, region: str, serial: int) -> _Link | None:
-        with self._lock:
-            link = self._links.get(region)
-        return link if link is not None and link.serial == serial else None
+        name = names.coordinator(act.region)
+        fault = self._links.end(act.region, act.serial, name, act.process, SPOKE_S)
+        self._tell(Ended(act.region, act.serial, not fault, fault))

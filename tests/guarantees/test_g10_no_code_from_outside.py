@@ -16,7 +16,6 @@ from chimera.errors import (
     HandlerLoadError,
     InvalidPayload,
     InvalidRequest,
-    NotFound,
     PayloadTooLarge,
     SpecError,
     TaskFailed,
