@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 import time
@@ -58,6 +59,9 @@ class Leader:
         self._progress: dict[tuple[int, int], Any] = {}
         self._changed = threading.Condition()
         self._process = processes.identity(name)
+        self._incarnation = time.time_ns()
+        self._numbers = itertools.count(1)
+        self._reporting = threading.Lock()
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._shards = Shards(config, self._process, self._inbox.put)
         self._waiters = Waiters(self._shards)
@@ -227,7 +231,10 @@ class Leader:
         return self._report()
 
     def _report(self) -> LeaderReport:
-        counters = dict(self._loop.machine.state.counters)
+        with self._reporting:  # a later number must not come with older counts
+            number = next(self._numbers)
+            counters = dict(self._loop.machine.state.counters)
+            run = self._loop.machine.state.run.to_bytes()
         counters["lost_tails"] = self._shards.lost_tails
         faults = (*self._faults.values(), *self._loop.machine.state.faults.values())
         return LeaderReport(
@@ -240,6 +247,9 @@ class Leader:
             counters=counters,
             faults=faults,
             lag_ms=self._loop.lag_ms,
+            incarnation=self._incarnation,
+            number=number,
+            latency={"run": run},
         )
 
     @ray.method(concurrency_group="ctl")

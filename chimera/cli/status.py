@@ -11,6 +11,7 @@ from rich.tree import Tree
 from chimera.cli.joining import join
 from chimera.cli.output import ERROR, Output, address_option, command
 from chimera.errors import NotFound
+from chimera.swarm import merge
 from chimera.swarm.reports import LeaderReport, RegionReport, SwarmStatus
 
 
@@ -79,6 +80,11 @@ def _add_region(top: Tree, region: RegionReport) -> None:
         f" [dim]pid {region.process.pid}, term {region.term}{failovers}[/]"
     )
     _add_faults(branch, region.faults)
+    counted = merge.totals(region.tally)
+    done = ", ".join(f"{counted[name]:,} {name}" for name in _SHOWN if counted.get(name))
+    run = merge.latency(region.tally, "run", (0.5, 0.99))
+    if done and run:
+        branch.add(f"{done}; a task takes {_span(run[0])}, 1 of 100 over {_span(run[1])}")
     for leader in region.leaders:
         _add_leader(branch, leader)
 
@@ -96,6 +102,13 @@ def _add_leader(branch: Tree, leader: LeaderReport) -> None:
         child.add(f"shard {shard.shard}{kind} [dim]epoch {shard.epoch}{waiting}[/]")
     for worker in leader.workers:
         child.add(f"{escape(worker.name)} [dim]pid {worker.process.pid}[/]")
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 1e-6:.3g} µs"
 
 
 #: counters of a leader that a person looks for first

@@ -55,6 +55,21 @@ class LeaderReport:
     #: faults a person should see, newest last, e.g. a module of handlers that cannot be loaded
     faults: tuple[str, ...] = ()
     lag_ms: float = 0.0  #: how late its own loop runs
+    incarnation: int = 0  #: of the leader: grows from one to the next; counters begin anew with it
+    number: int = 0  #: of this report in its incarnation, from 1
+    #: sketches (chimera.swarm.sketch) of what tasks took, by what was measured: `run`
+    latency: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """All that an incarnation of a leader had counted when it reported for the `number`th time."""
+
+    leader: str
+    incarnation: int
+    number: int
+    counters: dict[str, int]
+    latency: dict[str, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +189,8 @@ class RegionReport:
     placement: dict[int, str]  #: shard → leader
     failovers: int
     faults: tuple[str, ...] = ()
+    #: what its leaders counted, dead ones too: read it through chimera.swarm.merge
+    tally: tuple[Reading, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

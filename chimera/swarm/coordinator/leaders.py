@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from chimera.swarm import merge
 from chimera.swarm.coordinator import seats
 from chimera.swarm.coordinator.effects import (
     Attach,
@@ -58,6 +59,7 @@ def on_pulse(state: State, event: Pulse, now: float) -> None:
     if child is None or child.state in (LeaderState.MISSING, LeaderState.RETIRING):
         return
     child.report = event.report
+    state.tally = merge.join(state.tally, (merge.read(event.report),))
     if child.state in _UNHEARD:
         state.health.expect(child.name, now)
         child.fault, child.failures = "", 0

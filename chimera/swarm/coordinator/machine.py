@@ -142,6 +142,7 @@ class Coordinator:
             placement={s.number: s.owner for s in state.shards.values() if s.owner},
             failovers=state.failovers,
             faults=tuple(faults),
+            tally=state.tally,
         )
 
     def check(self) -> None:

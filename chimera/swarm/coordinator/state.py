@@ -11,6 +11,7 @@ from chimera.errors import ImpossibleStep
 from chimera.swarm.coordinator.effects import Act, Audit, Effect, Persist, Seat
 from chimera.swarm.coordinator.plan import Patience, RegionPlan
 from chimera.swarm.health import Health, Scrutiny
+from chimera.swarm.merge import Tally
 from chimera.swarm.reports import LeaderConfig, LeaderReport, WorkerInfo
 from chimera.swarm.story import Story
 
@@ -128,6 +129,7 @@ class State:
     gather_until: float = 0.0  #: until then no shard is given out at a region's first start
     changed_at: float = 0.0  #: when a leader came or went, or a shard moved, last
     failovers: int = 0
+    tally: Tally = ()  #: what leaders counted, those that are gone too
     serials: int = 0
     changes: int = 0  #: steps of any table and of any epoch, ever
     flushed: int = 0  #: of them, those that are persisted

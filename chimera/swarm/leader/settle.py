@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 from chimera.frames import outcome
@@ -33,6 +34,7 @@ def take_in(
         piece = piece_at(header.shard, first)
         if piece is not None and header.duration_us and header.bad < header.count:
             state.type(piece.policy.type).learn(header.duration_us, header.count)
+            state.run.add(header.duration_us / header.count / 1e6, header.count)
         if not header.bad:
             draft.frames.append(item.frame)
             draft.final.append((first, stop))
@@ -91,8 +93,14 @@ def on_recorded(state: State, event: Recorded, now: Instant) -> list[Effect]:
     if pending.retry_at is not None:
         shard.refused -= 1
     expected = sum(stop - first for first, stop in pending.final)
-    state.counters.update(pending.tally)
-    state.counters["succeeded"] -= expected - event.recorded
+    refused = expected - event.recorded
+    tally = Counter(pending.tally)
+    # counters only grow: what was refused is left out at once, most often it was a success
+    for name in sorted(tally, key=lambda name: name != "succeeded"):
+        left_out = min(refused, tally[name])
+        tally[name] -= left_out
+        refused -= left_out
+    state.counters.update(tally)
     state.counters["outcomes_refused"] += expected - event.recorded
     for name, serial in pending.serials:
         worker = state.workers.get(name)

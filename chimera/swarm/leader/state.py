@@ -15,6 +15,7 @@ from chimera.swarm.leader.keys import KeyBook
 from chimera.swarm.leader.ready import Piece, ReadyQueue
 from chimera.swarm.limits import Bucket
 from chimera.swarm.policy import TaskPolicy
+from chimera.swarm.sketch import Sketch
 
 #: expected work of a flight: long enough to pay for the call, short enough to stay fair
 FLIGHT_S = 0.010
@@ -256,6 +257,7 @@ class State:
     deadlines: bool = False  #: some queued task has one
     expired_at: float = 0.0  #: when the queues were last looked through for passed deadlines
     counters: Counter[str] = field(default_factory=Counter)
+    run: Sketch = field(default_factory=Sketch)  #: what handlers took, a task
     flights: int = 0  #: numbers given so far
     tokens: int = 0
     spawned: int = 0
