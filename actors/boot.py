@@ -167,6 +167,7 @@ def _ensure_results(cluster: Cluster, spec: Spec, classes: Classes) -> None:
 def _apply(cluster: Cluster, handle: Any, spec: Spec, on_progress: Progress) -> None:
     now: SwarmStatus = cluster.call(handle.status.remote(), CALL_S)
     found = specs.from_dict(now.spec)
+    spec = specs.carried_over(found, spec)
     differing = specs.changes(found, spec)
     if not differing:
         on_progress(f"already up: {spec.name}, generation {now.generation} of its spec")

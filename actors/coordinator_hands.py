@@ -167,7 +167,7 @@ class Hands:
         refs = [handle.hello.remote() for handle in handles.values()]
         answers = self._cluster.call_all(refs, HELLO_S)
         return [
-            WorkerInfo(name, answer.process, handles[name])
+            WorkerInfo(name, answer.process, handles[name], answer.revision)
             for name, answer in zip(handles, answers, strict=True)
             if isinstance(answer, Hello)
         ]

@@ -250,6 +250,8 @@ class Leader:
             incarnation=self._incarnation,
             number=number,
             latency={"run": run},
+            revision=self._config.revision,
+            worker_target=self._loop.machine.state.worker_target,
         )
 
     @ray.method(concurrency_group="ctl")
@@ -289,9 +291,7 @@ class Leader:
         """Work by new settings from now on."""
         self._check_term(term)
         self._config = self._pool.config = self._shards.config = config
-        self._inbox.put(
-            events.Configured(config.workers, config.shards, config.policies, config.tenant_weights)
-        )
+        self._inbox.put(events.Configured(config))
 
     @ray.method(concurrency_group="ctl")
     def retire(self, term: int) -> None:

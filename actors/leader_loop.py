@@ -80,6 +80,7 @@ class Loop:
         self._recorder = recorder
         self._announce = announce
         self._stopping = threading.Event()
+        inbox.put(events.Configured(config))
         self._thread = vital(self._run, "loop")
 
     def start(self) -> None:

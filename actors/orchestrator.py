@@ -13,6 +13,7 @@ import queue
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
@@ -37,8 +38,9 @@ from chimera.store.control import ControlStore, Identity, Term
 from chimera.swarm import spec as specs
 from chimera.swarm.orchestrator import Orchestrator as Machine
 from chimera.swarm.orchestrator.effects import Answer, Effect, Persist
-from chimera.swarm.orchestrator.events import Apply, Event, Stop, Tick
+from chimera.swarm.orchestrator.events import Apply, Event, Operate, Stop, Tick
 from chimera.swarm.orchestrator.start import check_store, declare
+from chimera.swarm.orders import Drain, Ordered, Pause, Resume, Scale
 from chimera.swarm.reports import OrchestratorConfig, OrchestratorPulse, Placement, SwarmStatus
 
 log = logging.getLogger(__name__)
@@ -83,7 +85,7 @@ class Orchestrator:
         self._cluster = Cluster(names.namespace(config.swarm))
         self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._causes = itertools.count()
-        self._waiting: dict[int, Future[int]] = {}
+        self._waiting: dict[int, Future[Ordered | None]] = {}
         self._lock = threading.Lock()  #: of the machine
         self._uuid = ""
         self._term = 0
@@ -147,7 +149,30 @@ class Orchestrator:
         was applied: to apply it again does no harm.
         """
         wanted = specs.from_dict(spec)
-        return self._ask(lambda cause: Apply(cause, wanted, by), APPLY_S)
+        return self._declare(lambda cause: Apply(cause, wanted, by)).generation
+
+    @ray.method(concurrency_group="ctl")
+    def drain(self, order: Drain, by: str) -> Ordered:
+        """Let a leader or a worker finish and go, or end that; returns once it is durable.
+
+        Raises NotFound, InvalidRequest, and what `apply` raises; so do the three below.
+        """
+        return self._declare(lambda cause: Operate(cause, order, by))
+
+    @ray.method(concurrency_group="ctl")
+    def pause(self, order: Pause, by: str) -> Ordered:
+        """Start no more tasks of some types or tenants."""
+        return self._declare(lambda cause: Operate(cause, order, by))
+
+    @ray.method(concurrency_group="ctl")
+    def resume(self, order: Resume, by: str) -> Ordered:
+        """Start tasks of some types or tenants again."""
+        return self._declare(lambda cause: Operate(cause, order, by))
+
+    @ray.method(concurrency_group="ctl")
+    def scale(self, order: Scale, by: str) -> Ordered:
+        """Give a region another number of leaders, or of workers a leader."""
+        return self._declare(lambda cause: Operate(cause, order, by))
 
     @ray.method(concurrency_group="ctl")
     def stop(self, by: str) -> None:
@@ -165,11 +190,16 @@ class Orchestrator:
             raise from_wire(self._fault.to_wire())
         return self._machine
 
-    def _ask(self, make: Any, deadline_s: float) -> int:
+    def _declare(self, make: Callable[[int], Event]) -> Ordered:
+        answer = self._ask(make, APPLY_S)
+        assert answer is not None
+        return answer
+
+    def _ask(self, make: Callable[[int], Event], deadline_s: float) -> Ordered | None:
         with self._lock:
             self._opened()
         cause = next(self._causes)
-        answer: Future[int] = Future()
+        answer: Future[Ordered | None] = Future()
         self._waiting[cause] = answer
         self._inbox.put(make(cause))
         try:

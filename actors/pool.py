@@ -51,6 +51,7 @@ class Link:
     process: Owner | None = None
     board: str = ""
     watch: Watch | None = None
+    revision: str = ""
     own: bool = True
     lost: bool = False
     run: dict[int, Any] = field(default_factory=dict)  #: the method, by number of returns
@@ -118,6 +119,7 @@ class Pool:
             lease_s=self.config.worker_lease_s,
             objects_url=self.config.objects_url,
             policies=self.config.policies,
+            revision=self.config.revision,
         )
         try:
             handle = self._cluster.create(Worker, name, config)
@@ -129,10 +131,14 @@ class Pool:
     def _greet(self, name: str, handle: Any) -> None:
         hello: Hello = self._cluster.call(handle.hello.remote(), HELLO_S)
         link = self._links[name]
-        link.process, link.board = hello.process, hello.board
-        self._declare(hello)
+        link.process = hello.process
         self._watch(name, link)
-        self._tell(events.WorkerReady(name, hello.policies))
+        self._heard(link, hello)
+
+    def _heard(self, link: Link, hello: Hello) -> None:
+        link.board, link.revision = hello.board, hello.revision
+        self._declare(hello)
+        self._tell(events.WorkerReady(hello.worker, hello.policies, hello.revision))
 
     def _give_up(self, name: str, fault: ChimeraError) -> None:
         link = self._links.pop(name, None)
@@ -197,7 +203,7 @@ class Pool:
     def infos(self) -> tuple[WorkerInfo, ...]:
         """Own workers, for the report."""
         return tuple(
-            WorkerInfo(name, link.process, link.handle)
+            WorkerInfo(name, link.process, link.handle, link.revision)
             for name, link in list(self._links.items())
             if link.own and link.process is not None
         )
@@ -284,7 +290,9 @@ class Pool:
         """A former owner's worker may have something of ours; `own`: it is ours from now on."""
         known = self._links.get(info.name)
         if known is None:
-            self._links[info.name] = Link(info.handle, info.process, own=own)
+            self._links[info.name] = Link(
+                info.handle, info.process, revision=info.revision, own=own
+            )
         elif own and not known.own:
             known.own = True
 
@@ -327,9 +335,7 @@ class Pool:
             except ChimeraError as fault:
                 self._lost(name, fault)
                 return
-            link.board = hello.board
-            self._declare(hello)
-            self._tell(events.WorkerReady(name, hello.policies))
+            self._heard(link, hello)
 
         threading.Thread(target=greet, name=f"greet-{name}", daemon=True).start()
 

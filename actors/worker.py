@@ -97,6 +97,7 @@ class WorkerShell:
             process=processes.identity(self._config.name),
             board=self._board.path,
             policies=self._registry.policies(),
+            revision=self._config.revision,
         )
 
     def watch(self, leader: str, hold_s: float) -> bool:

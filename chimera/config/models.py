@@ -49,6 +49,17 @@ class RegionModel(Model):
     name: Name = setting("regions[].name")
     leaders: int = setting("regions[].leaders")
     workers: int = setting("regions[].workers")
+    workers_max: int = setting("regions[].workers_max")
+    grow_wait_s: float = setting("regions[].grow_wait_s")
+    shrink_after_s: float = setting("regions[].shrink_after_s")
+
+    @model_validator(mode="after")
+    def _most_is_not_below_least(self) -> RegionModel:
+        if self.workers_max and self.workers_max < self.workers:
+            raise ValueError(
+                f"workers_max ({self.workers_max}) must not be below workers ({self.workers})"
+            )
+        return self
 
 
 class RetentionModel(Model):
@@ -104,6 +115,7 @@ class SpecModel(Model):
 
     name: Name = setting("name")
     handlers: list[Module] = setting("handlers")
+    revision: str = setting("revision")
     data_dir: str = setting("data_dir")
     durability: Literal["os", "fsync"] = setting("durability")
     shards: int = setting("shards")

@@ -59,6 +59,8 @@ _p = _of(TaskPolicy, "policy.types.TYPE.")
 _SPEC = (
     _s("name", "names the swarm, its Ray namespace and its data directory", is_name=True),
     _s("handlers", "modules whose tasks the workers run; there is nothing to do without one"),
+    _s("revision", "of the handlers' code, e.g. a release: another one has the workers replaced, "
+       "one at a time, though the modules' names are the same", shown="none"),
     _s("data_dir", "journals must outlive a reboot, so that a temporary directory will not do",
        default="", shown="`~/.chimera/NAME`, or below `CHIMERA_DATA_DIR`"),
     _s("durability", "`os`: an accepted task survives the death of every process; `fsync`: power "
@@ -69,6 +71,12 @@ _SPEC = (
     _r("leaders", "with two, one takes over while the other is made again", "leaders", 1, 100),
     _r("workers", "one process a core is right for handlers that compute", "workers a leader",
        1, 1000),
+    _r("workers_max", "over `workers`, a leader's pool grows with what waits and shrinks again",
+       "workers a leader", 0, 1000, shown="as `workers`"),
+    _r("grow_wait_s", "work that would wait for longer makes the pool grow; below the time that a "
+       "worker takes to start, growing comes too late anyway", "s", 0.05, 3600),
+    _r("shrink_after_s", "a worker is cheap to keep and takes a second or two to start: the pool "
+       "shrinks to what was needed at most in so long", "s", 1, 86400),
     _s("queue_bound", "past it, submit answers Overloaded: a backlog must not fill the disk "
        "unnoticed", "open tasks a shard", 1, 100_000_000),
     _t("outcomes_s", "long enough to look into what went wrong last week", "s", 60, 10 * _YEAR_S),

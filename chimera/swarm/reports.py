@@ -27,6 +27,7 @@ class WorkerInfo:
     name: str
     process: Owner
     handle: Any  #: Ray's actor handle: a takeover needs no look-up in the GCS (P6)
+    revision: str = ""  #: of what it was born with
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,8 @@ class LeaderReport:
     number: int = 0  #: of this report in its incarnation, from 1
     #: sketches (chimera.swarm.sketch) of what tasks took, by what was measured: `run`
     latency: dict[str, bytes] = field(default_factory=dict)
+    revision: str = ""  #: of what it makes workers with
+    worker_target: int = 0  #: workers that it wants to have now
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,7 @@ class LeaderConfig:
     data_dir: str  #: holds the journals and the local object store
     fsync: bool
     handlers: tuple[str, ...]
-    workers: int  #: workers this leader keeps
+    workers: int  #: workers this leader keeps, at least
     worker_lease_s: float
     queue_bound: int  #: tasks a shard accepts and has not settled, at most
     objects_url: str
@@ -107,6 +110,13 @@ class LeaderConfig:
     #: overrides of policies by task type, on top of what the handlers declare
     policies: dict[str, dict[str, Any]] = field(default_factory=dict)
     tenant_weights: dict[str, int] = field(default_factory=dict)
+    workers_max: int = 0  #: workers this leader keeps, at most; below `workers`: just those
+    grow_wait_s: float = 1.0  #: work that would wait for longer makes the pool grow
+    shrink_after_s: float = 30.0  #: a worker too many is let go after so long
+    revision: str = ""  #: of what workers are born with: those of another one are replaced
+    paused_types: tuple[str, ...] = ()  #: task types of which none is started
+    paused_tenants: tuple[str, ...] = ()  #: likewise
+    drained: tuple[str, ...] = ()  #: workers that are to finish and go, among other names
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +135,7 @@ class WorkerConfig:
     objects_url: str
     #: overrides of policies by task type, on top of what the handlers declare
     policies: dict[str, dict[str, Any]] = field(default_factory=dict)
+    revision: str = ""  #: names all of the above that a change of the spec may touch
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +161,7 @@ class Hello:
     process: Owner
     board: str  #: path of its board (see actors/board.py); empty if it is on another node
     policies: tuple[TaskPolicy, ...]
+    revision: str = ""  #: of its configuration
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,14 @@ that an older version stored lacks settings that came later: they take their def
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
 
+from chimera import names
 from chimera.errors import SpecError
 from chimera.swarm.coordinator.plan import RegionPlan
 from chimera.swarm.policy import CLASSES
@@ -25,7 +27,10 @@ class RegionSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str = "local"
     leaders: int = 2
-    workers: int = 1  #: of each leader
+    workers: int = 1  #: of each leader, at least
+    workers_max: int = 0  #: of each leader, at most; 0: as many as `workers`
+    grow_wait_s: float = 1.0  #: work that would wait for longer makes a leader's pool grow
+    shrink_after_s: float = 30.0  #: a worker too many is let go after so long
 
 
 class Retention(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,11 +55,20 @@ class PolicySpec(msgspec.Struct, frozen=True, kw_only=True):
     tenants: dict[str, TenantSpec] = {}
 
 
+class Operations(msgspec.Struct, frozen=True, kw_only=True):
+    """What operators ordered of the living swarm, beside what its spec's file declares."""
+
+    drained: tuple[str, ...] = ()  #: leaders and workers, by name
+    paused_types: tuple[str, ...] = ()
+    paused_tenants: tuple[str, ...] = ()
+
+
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
     """The declared state. What each setting means: docs/defaults.md."""
 
     name: str = "local"
     handlers: tuple[str, ...]
+    revision: str = ""  #: of the handlers' code: another one has the workers replaced
     data_dir: str  #: absolute
     durability: Literal["os", "fsync"] = "os"
     shards: int = 8
@@ -66,6 +80,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     worker_lease_s: float = 30.0
     accept_lost_tail: bool = False
     payload_max_bytes: int = 16 * 1024 * 1024
+    operations: Operations = Operations()  #: no setting: see chimera.swarm.orders
 
     def region(self, name: str) -> RegionSpec:
         """The region of that name. Raises SpecError."""
@@ -112,6 +127,20 @@ def changes(old: Spec, new: Spec) -> tuple[Change, ...]:
     )
 
 
+def carried_over(old: Spec, new: Spec) -> Spec:
+    """The new spec with what operators ordered of the old one, as far as it still has that."""
+    leaders = {(region.name, region.leaders) for region in new.regions}
+    found = tuple(
+        name
+        for name in old.operations.drained
+        if names.tier(name) == "worker"
+        or any(name == names.leader(region, i) for region, n in leaders for i in range(n))
+    )
+    return msgspec.structs.replace(
+        new, operations=msgspec.structs.replace(old.operations, drained=found)
+    )
+
+
 def check_change(old: Spec, new: Spec) -> None:
     """Raise SpecError if a living swarm cannot go from one to the other."""
     for key in FIXED:
@@ -128,6 +157,15 @@ def check_change(old: Spec, new: Spec) -> None:
             f" {', '.join(was)} and cannot become {', '.join(is_)}",
             key="regions",
         )
+    for region in new.regions:
+        if all(
+            names.leader(region.name, i) in new.operations.drained for i in range(region.leaders)
+        ):
+            raise SpecError(
+                f"every leader that region {region.name} would have left is drained:"
+                " end a drain first, or declare more leaders",
+                key=f"regions.{region.name}.leaders",
+            )
 
 
 def region_shards(spec: Spec, region: str) -> tuple[int, ...]:
@@ -151,6 +189,7 @@ def type_policies(spec: Spec) -> dict[str, dict[str, Any]]:
 
 def leader_config(spec: Spec, region: str, generation: int) -> LeaderConfig:
     """What every leader of a region works by."""
+    found = spec.region(region)
     return LeaderConfig(
         swarm=spec.name,
         region=region,
@@ -158,7 +197,11 @@ def leader_config(spec: Spec, region: str, generation: int) -> LeaderConfig:
         data_dir=spec.data_dir,
         fsync=spec.durability == "fsync",
         handlers=spec.handlers,
-        workers=spec.region(region).workers,
+        workers=found.workers,
+        workers_max=max(found.workers, found.workers_max),
+        grow_wait_s=found.grow_wait_s,
+        shrink_after_s=found.shrink_after_s,
+        revision=worker_revision(spec),
         worker_lease_s=spec.worker_lease_s,
         queue_bound=spec.queue_bound,
         objects_url=spec.objects,
@@ -169,7 +212,19 @@ def leader_config(spec: Spec, region: str, generation: int) -> LeaderConfig:
         shards=spec.shards,
         policies=type_policies(spec),
         tenant_weights={name: tenant.weight for name, tenant in spec.policy.tenants.items()},
+        paused_types=spec.operations.paused_types,
+        paused_tenants=spec.operations.paused_tenants,
+        drained=spec.operations.drained,
     )
+
+
+def worker_revision(spec: Spec) -> str:
+    """Names all that a worker is born with: one of another revision is to be replaced."""
+    born_with = (
+        spec.handlers, spec.revision, spec.objects, spec.worker_lease_s, type_policies(spec),
+    )  # fmt: skip
+    text = msgspec.json.encode(born_with, order="deterministic")
+    return hashlib.sha256(text).hexdigest()[:12]
 
 
 def region_plan(spec: Spec, region: str, generation: int) -> RegionPlan:
@@ -180,6 +235,7 @@ def region_plan(spec: Spec, region: str, generation: int) -> RegionPlan:
         shards=region_shards(spec, region),
         leaders=spec.region(region).leaders,
         template=leader_config(spec, region, generation),
+        drained=spec.operations.drained,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from chimera.swarm import merge
-from chimera.swarm.coordinator import seats
+from chimera.swarm.coordinator import rollout, seats
 from chimera.swarm.coordinator.effects import (
     Attach,
     Configure,
@@ -29,6 +29,9 @@ from chimera.swarm.coordinator.state import Child, LeaderState, Orphan, SeatStat
 from chimera.swarm.health import Scrutiny
 from chimera.swarm.reports import LeaderConfig
 from chimera.swarm.restart import next_restart
+
+#: between two times that a leader is told to let its workers go, seconds
+EMPTY_AGAIN_S = 10.0
 
 _UNHEARD = (LeaderState.MAKING, LeaderState.FOUND)
 
@@ -200,8 +203,15 @@ def configure(state: State, now: float) -> None:
         state.heirs.clear()  # adopted workers are let go by those who have enough of their own
     planned = [child for child in state.up() if state.is_planned(child.name)]
     rolling = any(_is_rolling(state, child, now) for child in planned)
+    replacing = rollout.replacing(state, planned)
     for child in sorted(planned, key=lambda child: child.name):
         config = _config(state, child.name)
+        if not rollout.is_turn(state, child, replacing):
+            if child.sent is None:
+                continue  # what it works by is not known in full
+            config = rollout.without_revision(config, child.sent)
+        elif child.report is not None and child.report.revision != config.revision:
+            replacing = child.name
         behind = _is_behind(state, child)
         if child.sent == config:
             if not behind or now - child.sent_at < state.patience.configure_s:
@@ -236,10 +246,25 @@ def retire_surplus(state: State, now: float) -> None:
     for child in list(state.up()):
         if state.is_planned(child.name) or state.owned(child.name):
             continue
+        if child.report is not None and child.report.workers:
+            _empty_pool(state, child, now)
+            continue  # they may be at tasks of shards that it handed over: these are not run twice
         state.become(child, LeaderState.RETIRING, now, "not in the plan")
         child.end_at = now + state.patience.retire_s
         state.health.forget(child.name)
         state.do(Retire(child.name, child.serial), "retire", child.name)
+
+
+def _empty_pool(state: State, child: Child, now: float) -> None:
+    """Have a leader that is to go let its workers finish and end."""
+    config = replace(state.plan.template, workers=0, workers_max=0)
+    if child.sent == config and now - child.sent_at < EMPTY_AGAIN_S:
+        return
+    child.sent, child.sent_at = config, now
+    state.do(
+        Configure(child.name, child.serial, config), "configure", child.name,
+        generation=config.generation, workers=0,
+    )  # fmt: skip
 
 
 def short(state: State) -> bool:

@@ -19,15 +19,20 @@ class RegionPlan:
     shards: tuple[int, ...]  #: of the ring, those that this region serves
     leaders: int
     template: LeaderConfig  #: what every leader works by
+    drained: tuple[str, ...] = ()  #: leaders that are to hand over and go, among other names
 
     def leader_names(self) -> tuple[str, ...]:
-        return tuple(names.leader(self.region, index) for index in range(self.leaders))
+        """Those that shall serve."""
+        every = (names.leader(self.region, index) for index in range(self.leaders))
+        return tuple(name for name in every if name not in self.drained)
 
     def config(self, more_workers: int) -> LeaderConfig:
         """A leader's configuration, with that many workers more than its own."""
         if not more_workers:
             return self.template
-        return replace(self.template, workers=self.template.workers + more_workers)
+        found = self.template
+        most = max(found.workers, found.workers_max)
+        return replace(found, workers=found.workers + more_workers, workers_max=most + more_workers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,24 +29,28 @@ from chimera.swarm.limits import Bucket, rate_share, running_share
 def fill(state: State, now: Instant) -> list[Effect]:
     """Give work to every worker that has room, as long as there is any."""
     out: list[Effect] = []
+    unfit: set[str] = set()
     while state.ready.tasks and len(state.pending) < PENDING_MAX:
-        worker = _least_loaded(state)
+        worker = _least_loaded(state, unfit)
         if worker is None:
             break
         effects = _load(state, worker, now)
-        if not effects:
+        if effects:
+            out += effects
+        elif worker.lacks:
+            unfit.add(worker.name)  # another one may run what waits
+        else:
             break
-        out += effects
     return out
 
 
-def _least_loaded(state: State) -> Worker | None:
+def _least_loaded(state: State, unfit: set[str]) -> Worker | None:
     best: Worker | None = None
     least = 0.0
     away = {name for shard in state.shards.values() for name in shard.abroad()}
     for worker in state.workers.values():
         going = worker.killing or worker.leaving or worker.retiring
-        if not worker.ready or going or worker.name in away:
+        if not worker.ready or going or worker.name in away or worker.name in unfit:
             continue
         load = worker.outstanding_s
         if worker.flights and (len(worker.flights) >= FLIGHTS_MAX or load > 2 * FLIGHT_S):
@@ -118,7 +122,10 @@ def _load(state: State, worker: Worker, now: Instant) -> list[Effect]:
     def cost_s(piece: Piece) -> float:
         return state.type(piece.policy.type).cost_s / piece.policy.concurrency
 
-    for pulled in state.ready.pull(lambda p: admit(state, p, now), cost_s, room):
+    def allowed(piece: Piece) -> int:
+        return 0 if piece.policy.type in worker.lacks else admit(state, piece, now)
+
+    for pulled in state.ready.pull(allowed, cost_s, room):
         shard = state.shards[pulled.shard]
         for fit in _screen(shard, pulled, drafts, now):
             # a worker runs one task after the other, in order, unless told otherwise
@@ -171,7 +178,7 @@ EXPIRED_BODY = outcome.encode_failure(
 def admit(state: State, piece: Piece, now: Instant) -> int:
     """How many tasks of a piece the limits of its type allow now."""
     shard = state.shards[piece.shard]
-    if shard.refused:
+    if shard.refused or state.is_paused(piece):
         return 0
     if piece.keys is not None and not piece.forced and shard.keys.held.get(piece.tenant):
         return 0

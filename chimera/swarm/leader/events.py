@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from chimera.swarm.facts import Scheduled
 from chimera.swarm.policy import TaskPolicy
+from chimera.swarm.reports import LeaderConfig
 
 
 class Instant(NamedTuple):
@@ -98,6 +99,7 @@ class WorkerReady:
 
     worker: str
     policies: tuple[TaskPolicy, ...]
+    revision: str = ""  #: of what it was born with
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,10 +208,7 @@ class Quarantined:
 class Configured:
     """New settings."""
 
-    workers: int
-    shards: int
-    policies: dict[str, dict[str, Any]]
-    tenant_weights: dict[str, int]
+    config: LeaderConfig
 
 
 Event = (

@@ -36,6 +36,8 @@ from chimera.swarm.leader.events import (
     WorkerLost,
     WorkerReady,
 )
+from chimera.swarm.leader.scaling import Bounds
+from chimera.swarm.leader.staff import keep_pool
 from chimera.swarm.leader.state import HOLD_S, State
 
 
@@ -53,7 +55,7 @@ class LeaderMachine:
         tenant_weights: dict[str, int] | None = None,
         checked: bool = False,
     ) -> None:
-        self.state = State(name, incarnation, workers, ring)
+        self.state = State(name, incarnation, workers, ring, bounds=Bounds(workers, workers))
         self.state.policies.override(policies or {})
         self.state.ready.weights = tenant_weights or {}
         self._checked = checked
@@ -93,7 +95,7 @@ def _on_tick(state: State, event: Tick, now: Instant) -> list[Effect]:
         dispatch.unhold(state, shard, now, HOLD_S)
     return [
         *pool.watch_boards(state, event.boards, now),
-        *pool.keep_pool(state, now),
+        *keep_pool(state, now),
         *pool.tell_recorded(state, now),
         *adoption.poll_held(state, now),
         *intake.expire(state, now),
@@ -104,8 +106,15 @@ def _on_tick(state: State, event: Tick, now: Instant) -> list[Effect]:
 
 
 def _on_configured(state: State, event: Configured, now: Instant) -> list[Effect]:
-    state.worker_target = event.workers
-    state.ring = event.shards
-    state.ready.weights = event.tenant_weights
-    state.policies.override(event.policies)
-    return pool.keep_pool(state, now)
+    config = event.config
+    most = max(config.workers, config.workers_max)
+    state.bounds = Bounds(config.workers, most, config.grow_wait_s, config.shrink_after_s)
+    state.worker_target = min(max(state.worker_target, config.workers), most)
+    state.revision = config.revision
+    state.drained = frozenset(config.drained)
+    state.paused_types = frozenset(config.paused_types)
+    state.paused_tenants = frozenset(config.paused_tenants)
+    state.ring = config.shards
+    state.ready.weights = config.tenant_weights
+    state.policies.override(config.policies)
+    return keep_pool(state, now) + dispatch.fill(state, now)

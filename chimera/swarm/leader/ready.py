@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from heapq import heapify, heappop, heappush
+from itertools import islice
 from typing import Any
 
 from chimera.swarm.policy import CLASSES, TaskPolicy
@@ -19,6 +20,8 @@ from chimera.swarm.policy import CLASSES, TaskPolicy
 QUANTUM_S = 0.0025
 #: every so many turns the lowest class goes first, so that it is never starved
 LOW_FIRST_EVERY = 8
+#: pieces of a queue that are looked at to tell how long it is
+SAMPLE = 64
 
 
 @dataclass(slots=True)
@@ -239,6 +242,15 @@ class ReadyQueue:
     def pieces(self) -> list[Piece]:
         """Everything that waits here."""
         return [piece for _, _, _, queue in self._queues() for piece in queue]
+
+    def work_s(self, cost_s: Callable[[Piece], float]) -> float:
+        """About how much work waits here, in seconds; a long queue is judged by its first part."""
+        total = 0.0
+        for _, _, _, queue in self._queues():
+            part = list(islice(queue, SAMPLE))
+            tasks = sum(piece.count for piece in part) * len(queue) / len(part)
+            total += tasks * cost_s(part[0])
+        return total
 
     def _queues(self) -> list[tuple[_Level, _Tenant, tuple[str, int], deque[Piece]]]:
         return [

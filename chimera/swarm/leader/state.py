@@ -13,6 +13,7 @@ from chimera.swarm.facts import Scheduled, Settlement
 from chimera.swarm.leader.events import NewFrame
 from chimera.swarm.leader.keys import KeyBook
 from chimera.swarm.leader.ready import Piece, ReadyQueue
+from chimera.swarm.leader.scaling import Bounds, Scaler
 from chimera.swarm.limits import Bucket
 from chimera.swarm.policy import TaskPolicy
 from chimera.swarm.sketch import Sketch
@@ -102,7 +103,10 @@ class Worker:
     """One worker of this leader."""
 
     name: str
+    revision: str = ""  #: of what it was born with
     ready: bool = False  #: has said which types it runs
+    types: frozenset[str] = frozenset()  #: those that it runs
+    lacks: frozenset[str] = frozenset()  #: those that another worker runs and it does not
     flights: dict[int, Flight] = field(default_factory=dict)
     recorded: list[int] = field(default_factory=list)  #: serials it may forget: not told yet
     recorded_at: float = 0.0
@@ -246,7 +250,7 @@ class State:
 
     name: str
     incarnation: str  #: makes its workers' names new
-    worker_target: int
+    worker_target: int  #: workers that there should be now
     ring: int  #: shards of the swarm
     shards: dict[int, Shard] = field(default_factory=dict)
     workers: dict[str, Worker] = field(default_factory=dict)
@@ -264,6 +268,12 @@ class State:
     spawn_failures: int = 0
     spawn_at: float = 0.0
     surplus_since: float | None = None  #: since when there are more workers than the target
+    bounds: Bounds = field(default_factory=lambda: Bounds(0, 0))  #: of `worker_target`
+    scaler: Scaler = field(default_factory=Scaler)
+    revision: str = ""  #: what workers should be of
+    drained: frozenset[str] = frozenset()  #: workers to be let go, among other names
+    paused_types: frozenset[str] = frozenset()  #: nothing of these is started
+    paused_tenants: frozenset[str] = frozenset()
     faults: dict[str, str] = field(default_factory=dict)
     #: serials that workers of other leaders may forget: not told yet
     strangers: dict[str, list[int]] = field(default_factory=dict)
@@ -276,6 +286,10 @@ class State:
         for piece in (*self.ready.pieces(), *waiting):
             policy = piece.policy
             piece.policy = self.policies.resolve(policy.type, policy.priority, piece.options)
+
+    def is_paused(self, piece: Piece) -> bool:
+        """Whether a person said that none of its kind be started."""
+        return piece.policy.type in self.paused_types or piece.tenant in self.paused_tenants
 
     def type(self, name: str) -> Type:
         found = self.types.get(name)

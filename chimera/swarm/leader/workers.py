@@ -11,8 +11,6 @@ from chimera.swarm.leader.effects import (
     Collect,
     Effect,
     Kill,
-    Retire,
-    Spawn,
     TellRecorded,
 )
 from chimera.swarm.leader.events import (
@@ -26,16 +24,13 @@ from chimera.swarm.leader.events import (
 )
 from chimera.swarm.leader.ready import Piece
 from chimera.swarm.leader.settle import take_in
+from chimera.swarm.leader.staff import keep_pool
 from chimera.swarm.leader.state import OVERDUE_S, Flight, InHand, State, Worker
 
 #: serials wait this long for a flight that tells them, before they are told on their own
 TELL_S = 0.5
 #: the longest pause before a worker that keeps failing is made again
 SPAWN_PAUSE_MAX_S = 10.0
-#: how long a worker above the target must have been idle before it is let go
-SURPLUS_S = 2.0
-#: how long a busy one stays: until a dead leader, whose worker it may have been, is there again
-BUSY_SURPLUS_S = 10.0
 
 
 def on_replied(state: State, event: Replied, now: Instant) -> list[Effect]:
@@ -124,12 +119,21 @@ def on_collect_failed(state: State, event: CollectFailed, now: Instant) -> list[
 def on_ready(state: State, event: WorkerReady, now: Instant) -> list[Effect]:
     """A worker can run tasks."""
     worker = state.workers.setdefault(event.worker, Worker(event.worker))
-    worker.ready = True
+    worker.ready, worker.revision = True, event.revision
+    worker.types = frozenset(policy.type for policy in event.policies)
     worker.idle_since = now.mono
+    _compare_types(state)
     state.spawn_failures = 0
     state.faults.pop("workers", None)
     state.declare(event.policies)
     return dispatch.fill(state, now)
+
+
+def _compare_types(state: State) -> None:
+    """While handlers change, some workers run what others do not."""
+    known = frozenset[str]().union(*(worker.types for worker in state.workers.values()))
+    for worker in state.workers.values():
+        worker.lacks = known - worker.types
 
 
 def on_failed(state: State, event: WorkerFailed, now: Instant) -> list[Effect]:
@@ -152,7 +156,8 @@ def on_lost(state: State, event: WorkerLost, now: Instant) -> list[Effect]:
     out = on_stranger_lost(state, event.worker, now)
     if worker is None:
         return out + dispatch.fill(state, now)
-    state.counters["worker_deaths"] += 1
+    _compare_types(state)
+    state.counters["worker_ends" if worker.retiring else "worker_deaths"] += 1
     if not worker.ready:
         _pause_spawning(state, now)
     drafts = Drafts(state)
@@ -280,40 +285,3 @@ def tell_recorded(state: State, now: Instant) -> list[Effect]:
         out.append(TellRecorded(name, tuple(serials)))
     state.strangers.clear()
     return out
-
-
-def keep_pool(state: State, now: Instant) -> list[Effect]:
-    """As many workers as the settings say: make what lacks, let go what is too many."""
-    staying = [worker for worker in state.workers.values() if not worker.retiring]
-    staying.sort(key=lambda worker: not worker.ready)  # one that loads a model is no replacement
-    wanted, surplus = staying[: state.worker_target], staying[state.worker_target :]
-    out: list[Effect] = []
-    if len(wanted) < state.worker_target and now.mono >= state.spawn_at:
-        for _ in range(state.worker_target - len(wanted)):
-            state.spawned += 1
-            name = f"{state.incarnation}-{state.spawned}"
-            state.workers[name] = Worker(name)
-            out.append(Spawn(name))
-    for worker in wanted:
-        worker.leaving = False
-    if not surplus:
-        state.surplus_since = None
-    elif state.surplus_since is None:
-        state.surplus_since = now.mono
-    return out + [effect for worker in surplus for effect in _let_go(state, worker, now)]
-
-
-def _let_go(state: State, worker: Worker, now: Instant) -> list[Effect]:
-    """A worker too many goes when it is idle; under a load that never ends it gets no more work."""
-    if state.surplus_since is not None and now.mono - state.surplus_since > BUSY_SURPLUS_S:
-        worker.leaving = True
-    idle = worker.ready and not worker.flights and not worker.recorded
-    rested = worker.leaving or now.mono - worker.idle_since > SURPLUS_S
-    if not (idle and rested) or _is_away(state, worker.name):
-        return []
-    worker.retiring = True
-    return [Retire(worker.name)]
-
-
-def _is_away(state: State, name: str) -> bool:
-    return any(name in shard.abroad() | shard.asking for shard in state.shards.values())

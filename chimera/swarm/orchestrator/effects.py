@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from chimera.errors import ChimeraError
 from chimera.swarm.coordinator.effects import Audit
+from chimera.swarm.orders import Ordered
 from chimera.swarm.reports import Owner
 from chimera.swarm.spec import Spec
 
@@ -62,10 +63,10 @@ class Retire:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The end of `Apply` or `Stop`."""
+    """The end of `Apply`, `Operate` or `Stop`."""
 
     cause: int
-    value: int = 0
+    value: Ordered | None = None  #: of a `Stop` there is none
     error: ChimeraError | None = None
 
 

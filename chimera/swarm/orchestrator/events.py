@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from chimera.swarm.orders import Order
 from chimera.swarm.reports import RegionReport
 from chimera.swarm.spec import Spec
 
@@ -67,6 +68,15 @@ class Apply:
 
 
 @dataclass(frozen=True, slots=True)
+class Operate:
+    """A person orders something of the living swarm. `Answer` follows."""
+
+    cause: int
+    order: Order
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """A person wants everything below to end. `Answer` follows when it has."""
 
@@ -79,4 +89,4 @@ class Tick:
     """Time passed."""
 
 
-Event = Surveyed | Pulse | Lost | MakeFailed | Ended | Apply | Stop | Tick
+Event = Surveyed | Pulse | Lost | MakeFailed | Ended | Apply | Operate | Stop | Tick

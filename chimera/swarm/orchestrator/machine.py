@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from chimera import names
 from chimera.errors import ChimeraError, ImpossibleStep, NotReady
+from chimera.swarm import orders
 from chimera.swarm import spec as specs
 from chimera.swarm.coordinator.effects import Audit
 from chimera.swarm.health import Health
@@ -30,6 +31,7 @@ from chimera.swarm.orchestrator.events import (
     Event,
     Lost,
     MakeFailed,
+    Operate,
     Pulse,
     Stop,
     Surveyed,
@@ -37,7 +39,9 @@ from chimera.swarm.orchestrator.events import (
 )
 from chimera.swarm.orchestrator.start import Declared
 from chimera.swarm.orchestrator.state import TABLE, Child, ChildState, Patience
+from chimera.swarm.orders import Drain, Ordered
 from chimera.swarm.restart import next_restart
+from chimera.swarm.spec import Spec
 from chimera.swarm.story import Story
 
 _UNHEARD = (ChildState.MAKING, ChildState.FOUND)
@@ -80,6 +84,8 @@ class Orchestrator:
         match event:
             case Apply():
                 return self._on_apply(event, now)
+            case Operate():
+                return self._on_operate(event, now)
             case Ended():
                 self._on_ended(event, now)
             case Lost():
@@ -103,24 +109,11 @@ class Orchestrator:
 
     def _on_apply(self, event: Apply, now: float) -> list[Effect]:
         try:
-            if self.stopping:
-                raise NotReady("the swarm is being stopped")
-            specs.check_change(self.spec, event.spec)
+            wanted = specs.carried_over(self.spec, event.spec)
+            specs.check_change(self.spec, wanted)
+            return self._declare(event, wanted, "apply", self.spec.name, now)
         except ChimeraError as fault:
             return [Answer(event.cause, error=fault)]
-        changes = specs.changes(self.spec, event.spec)
-        if not changes:
-            return [Answer(event.cause, self.generation)]
-        self.spec = event.spec
-        self.generation += 1
-        told = {change.key: [change.old, change.new] for change in changes}
-        self._audit("apply", self.spec.name, by=event.by, generation=self.generation, changes=told)
-        up = [child for child in self.children.values() if child.state is ChildState.UP]
-        acts: list[Act] = [self._configure(child, now) for child in up]
-        acts.append(Answer(event.cause, self.generation))
-        self._judge(now)
-        audits, self._audits = tuple(self._audits), []
-        return [Persist(audits, tuple(acts), (self.generation, self.spec), event.by)]
 
     def _on_ended(self, event: Ended, now: float) -> None:
         child = self._current(event.region, event.serial)
@@ -153,6 +146,15 @@ class Orchestrator:
             self._attach(child, now, "its name is taken")
         else:
             self._bury(child, now, event.reason)
+
+    def _on_operate(self, event: Operate, now: float) -> list[Effect]:
+        order = event.order
+        target = order.target if isinstance(order, Drain) else self.spec.name
+        try:
+            wanted = orders.ordered(self.spec, order, self._workers())
+            return self._declare(event, wanted, orders.verb(order), target, now)
+        except ChimeraError as fault:
+            return [Answer(event.cause, error=fault)]
 
     def _on_pulse(self, event: Pulse, now: float) -> None:
         child = self._current(event.region, event.serial)
@@ -267,6 +269,31 @@ class Orchestrator:
         return tuple(found)
 
     # steps
+
+    def _declare(
+        self, event: Apply | Operate, wanted: Spec, action: str, subject: str, now: float
+    ) -> list[Effect]:
+        """Make another spec the declared one. Raises NotReady."""
+        if self.stopping:
+            raise NotReady("the swarm is being stopped")
+        changes = specs.changes(self.spec, wanted)
+        if not changes:
+            return [Answer(event.cause, Ordered(self.generation, ()))]
+        self.spec = wanted
+        self.generation += 1
+        told = {change.key: [change.old, change.new] for change in changes}
+        self._audit(action, subject, by=event.by, generation=self.generation, changes=told)
+        up = [child for child in self.children.values() if child.state is ChildState.UP]
+        acts: list[Act] = [self._configure(child, now) for child in up]
+        acts.append(Answer(event.cause, Ordered(self.generation, changes)))
+        self._judge(now)
+        audits, self._audits = tuple(self._audits), []
+        return [Persist(audits, tuple(acts), (self.generation, self.spec), event.by)]
+
+    def _workers(self) -> set[str]:
+        """Those that live, as far as was heard."""
+        reports = [child.report for child in self.children.values() if child.report is not None]
+        return {w.name for report in reports for leader in report.leaders for w in leader.workers}
 
     def _attach(self, child: Child, now: float, why: str) -> None:
         child.serial = self._next_serial()

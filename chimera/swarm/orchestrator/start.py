@@ -29,6 +29,7 @@ def declare(stored: tuple[int, Spec] | None, ordered: Spec, carried_out: bool) -
     if stored is None:
         return Declared(ordered, 1, new=True)
     generation, spec = stored
+    ordered = specs.carried_over(spec, ordered)
     if carried_out or spec == ordered:
         return Declared(spec, generation, new=False)
     specs.check_change(spec, ordered)

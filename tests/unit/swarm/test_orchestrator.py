@@ -21,8 +21,9 @@ from chimera.swarm.orchestrator.effects import (
 )
 from chimera.swarm.orchestrator.start import Declared
 from chimera.swarm.orchestrator.state import ChildState, Patience
+from chimera.swarm.orders import Ordered
 from chimera.swarm.reports import LeaderReport, Owner, RegionReport, ShardInfo
-from chimera.swarm.spec import RegionSpec, Spec
+from chimera.swarm.spec import Change, RegionSpec, Spec
 
 PROCESS = Owner("coordinator/eu", "boot", 1, 4711, 99, "node")
 SPEC = Spec(
@@ -247,7 +248,8 @@ def test_a_spec_is_durable_before_it_is_told_and_acknowledged():
     (persist,) = world.machine.step(events.Apply(9, new, "ada"), world.now)
     assert (persist.spec, persist.by) == ((2, new), "ada")
     assert persist.audit[0].detail["changes"] == {"queue_bound": [500_000, 7]}
-    assert persist.then == (Configure("eu", world.serial, new, 2), Answer(9, 2))
+    done = Ordered(2, (Change("queue_bound", 500_000, 7),))
+    assert persist.then == (Configure("eu", world.serial, new, 2), Answer(9, done))
     assert world.machine.waiting_for() == ("region eu: its coordinator to take in the new spec")
     world.pulse(generation=2)
     assert world.machine.ready
@@ -255,7 +257,7 @@ def test_a_spec_is_durable_before_it_is_told_and_acknowledged():
 
 def test_a_spec_that_changes_nothing_or_too_much_is_answered_at_once():
     world = World().up()
-    assert world.tell(events.Apply(9, SPEC, "ada")) == [Answer(9, 1)]
+    assert world.tell(events.Apply(9, SPEC, "ada")) == [Answer(9, Ordered(1, ()))]
     (answer,) = world.tell(events.Apply(9, changed(shards=4), "ada"))
     assert isinstance(answer.error, SpecError)
     assert world.machine.generation == 1
