@@ -14,15 +14,25 @@ from chimera.actors import processes
 from chimera.actors.cluster import Cluster, NameTaken, on_this_node
 from chimera.actors.links import GCS_S, Links, load
 from chimera.errors import ChimeraError, StaleTerm
-from chimera.swarm.orchestrator.effects import Attach, Configure, End, Make, Retire, Survey
-from chimera.swarm.orchestrator.events import Ended, Event, Lost, MakeFailed, Pulse, Surveyed
+from chimera.swarm.orchestrator.effects import Attach, Configure, End, Knock, Make, Retire, Survey
+from chimera.swarm.orchestrator.events import (
+    Ended,
+    Event,
+    Knocked,
+    Lost,
+    MakeFailed,
+    Pulse,
+    Surveyed,
+)
 from chimera.swarm.reports import CoordinatorConfig
-from chimera.swarm.spec import to_dict
+from chimera.swarm.spec import RegionSpec, to_dict
 
 #: how long a coordinator holds the watch, and so how often it speaks at least, seconds
 HOLD_S = 0.25
 #: for a coordinator to end its region; longer than its own patience, seconds
 RETIRE_S = 50.0
+#: for the leaders of a silent coordinator to say that they live, seconds
+KNOCK_S = 1.0
 #: a coordinator that spoke this lately is spared, seconds
 SPOKE_S = 0.5
 
@@ -56,11 +66,12 @@ class Hands:
         """The coordinators that are watched, by region."""
         return self._links.handles()
 
-    def do(self, effect: Make | Attach | Configure | End | Retire | Survey) -> None:
+    def do(self, effect: Make | Attach | Knock | Configure | End | Retire | Survey) -> None:
         """Begin an effect; events tell how it ends."""
         work: dict[type, Callable[[Any], None]] = {
             Make: self._make,
             Attach: self._attach,
+            Knock: self._knock,
             Configure: self._configure,
             End: self._end,
             Retire: self._retire,
@@ -89,13 +100,14 @@ class Hands:
             orchestrator=names.ORCHESTRATOR,
         )
         try:
-            # an embedded journal lies on this node, and only here can former owners be ended (P3)
+            # an embedded journal lies on this node, and only here can former owners be ended (P3);
+            # its leaders live on the node that a region's labels lead to
             handle = self._cluster.create(
                 load(self._class),
                 names.coordinator(act.region),
                 config,
                 deadline_s=GCS_S,
-                **on_this_node(),
+                **_where(act.spec.region(act.region)),
             )
         except ChimeraError as fault:
             taken = isinstance(fault, NameTaken)
@@ -110,6 +122,20 @@ class Hands:
         found = self._links.names()
         if found is not None:
             self._tell(Surveyed(tuple(found)))
+
+    def _knock(self, effect: Knock) -> None:
+        """Whether any of a region's leaders lives and speaks."""
+        asked = []
+        for name in effect.leaders:
+            try:
+                handle = self._cluster.find(name, KNOCK_S)
+            except ChimeraError:  # the GCS is away: nothing is known
+                continue
+            if handle is not None:
+                asked.append(handle.owned.remote())
+        answers = self._cluster.call_all(asked, KNOCK_S)
+        answered = any(not isinstance(answer, BaseException) for answer in answers)
+        self._tell(Knocked(effect.region, answered))
 
     # ordering
 
@@ -147,3 +173,8 @@ class Hands:
         name = names.coordinator(act.region)
         fault = self._links.end(act.region, act.serial, name, act.process, SPOKE_S)
         self._tell(Ended(act.region, act.serial, not fault, fault))
+
+
+def _where(region: RegionSpec) -> dict[str, Any]:
+    """Ray's options for where the region's coordinator may live."""
+    return {"label_selector": dict(region.labels)} if region.labels else on_this_node()

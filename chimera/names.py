@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 
 ORCHESTRATOR = "orchestrator"
@@ -19,6 +20,24 @@ def check(name: str) -> str:
     return name
 
 
+def loopback(endpoint: str) -> tuple[str, int]:
+    """Host and port of `HOST:PORT`, if it is this machine's own; else raise ValueError."""
+    host, _, port = endpoint.rpartition(":")
+    host = host.strip("[]")
+    if not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError(f"{endpoint!r} is not HOST:PORT")
+    try:
+        local = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        local = False
+    if not local:
+        raise ValueError(
+            f"{endpoint!r} is not on loopback, and links have no authentication yet: use an address"
+            " like 127.0.0.1:7443, with a tunnel that has one (ssh -L) between the machines"
+        )
+    return host, int(port)
+
+
 def namespace(swarm: str) -> str:
     """The Ray namespace that holds every actor of a swarm."""
     return f"chimera-{swarm}"
@@ -26,6 +45,11 @@ def namespace(swarm: str) -> str:
 
 def coordinator(region: str) -> str:
     return f"coordinator/{region}"
+
+
+def gate(region: str) -> str:
+    """What stands for the leaders of a region that is in another Ray cluster."""
+    return f"gate/{region}"
 
 
 def leader(region: str, index: int) -> str:
@@ -45,7 +69,7 @@ def maker(worker_name: str) -> str:
 
 
 def tier(actor_name: str) -> str:
-    """`worker`, `leader`, `coordinator`, `orchestrator` or `results`."""
+    """`worker`, `leader`, `coordinator`, `gate`, `orchestrator` or `results`."""
     return actor_name.split("/", 1)[0]
 
 

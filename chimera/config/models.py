@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, field_validator, model_validator
 
 from chimera import names
 from chimera.config.settings import setting
@@ -60,6 +60,15 @@ class RegionModel(Model):
                 f"workers_max ({self.workers_max}) must not be below workers ({self.workers})"
             )
         return self
+    labels: dict[str, str] = setting("regions[].labels")
+    link: str = setting("regions[].link")
+
+    @field_validator("link")
+    @classmethod
+    def _link_is_on_loopback(cls, link: str) -> str:
+        if link:
+            names.loopback(link)
+        return link
 
 
 class RetentionModel(Model):
@@ -127,6 +136,7 @@ class SpecModel(Model):
     worker_lease_s: float = setting("worker_lease_s")
     accept_lost_tail: bool = setting("accept_lost_tail")
     payload_max_bytes: int = setting("payload_max_bytes")
+    region_timeout_s: float = setting("region_timeout_s")
 
     @model_validator(mode="after")
     def _whole(self) -> SpecModel:

@@ -77,6 +77,12 @@ _SPEC = (
        "worker takes to start, growing comes too late anyway", "s", 0.05, 3600),
     _r("shrink_after_s", "a worker is cheap to keep and takes a second or two to start: the pool "
        "shrinks to what was needed at most in so long", "s", 1, 86400),
+    _r("labels", "Ray labels of the nodes that the region's coordinator, and with it its leaders "
+       "and journals, may live on", shown="the orchestrator's node"),
+    _r("link", "`HOST:PORT` of the region's coordinator, if it is in a Ray cluster of its own; on "
+       "loopback, as links have no authentication yet", shown="none"),
+    _s("region_timeout_s", "longer than a coordinator or a node takes to come back; no task waits "
+       "for it: new work goes elsewhere at once", "s", 1, 3600),
     _s("queue_bound", "past it, submit answers Overloaded: a backlog must not fill the disk "
        "unnoticed", "open tasks a shard", 1, 100_000_000),
     _t("outcomes_s", "long enough to look into what went wrong last week", "s", 60, 10 * _YEAR_S),

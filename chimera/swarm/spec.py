@@ -31,6 +31,10 @@ class RegionSpec(msgspec.Struct, frozen=True, kw_only=True):
     workers_max: int = 0  #: of each leader, at most; 0: as many as `workers`
     grow_wait_s: float = 1.0  #: work that would wait for longer makes a leader's pool grow
     shrink_after_s: float = 30.0  #: a worker too many is let go after so long
+    #: what its node in the orchestrator's Ray cluster must be labelled with; empty: that node
+    labels: dict[str, str] = {}
+    #: HOST:PORT of its coordinator's link, if it is in a Ray cluster of its own
+    link: str = ""
 
 
 class Retention(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +85,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     accept_lost_tail: bool = False
     payload_max_bytes: int = 16 * 1024 * 1024
     operations: Operations = Operations()  #: no setting: see chimera.swarm.orders
+    region_timeout_s: float = 5.0  #: a region of which nothing is heard for so long is lost
 
     def region(self, name: str) -> RegionSpec:
         """The region of that name. Raises SpecError."""

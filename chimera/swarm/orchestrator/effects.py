@@ -34,6 +34,14 @@ class Attach:
 
 
 @dataclass(frozen=True, slots=True)
+class Knock:
+    """Ask the leaders of a silent coordinator whether they live. `Knocked` follows."""
+
+    region: str
+    leaders: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Configure:
     """Tell a coordinator the spec; its reports show whether it heard."""
 
@@ -88,4 +96,4 @@ class Survey:
     """Find out who lives. `Surveyed` follows."""
 
 
-Effect = Persist | Survey | Attach | Configure | Answer
+Effect = Persist | Survey | Attach | Knock | Configure | Answer

@@ -39,6 +39,14 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
+class Knocked:
+    """Leaders were asked whether they live."""
+
+    region: str
+    answered: bool  #: one did
+
+
+@dataclass(frozen=True, slots=True)
 class MakeFailed:
     """A coordinator could not be made, or its constructor failed."""
 
@@ -89,4 +97,6 @@ class Tick:
     """Time passed."""
 
 
-Event = Surveyed | Pulse | Lost | MakeFailed | Ended | Apply | Operate | Stop | Tick
+Event = (
+    Surveyed | Pulse | Knocked | Lost | MakeFailed | Ended | Apply | Operate | Stop | Tick
+)  # fmt: skip

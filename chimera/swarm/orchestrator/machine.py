@@ -13,6 +13,7 @@ from chimera.swarm import orders
 from chimera.swarm import spec as specs
 from chimera.swarm.coordinator.effects import Audit
 from chimera.swarm.health import Health
+from chimera.swarm.orchestrator import regions
 from chimera.swarm.orchestrator.effects import (
     Act,
     Answer,
@@ -29,6 +30,7 @@ from chimera.swarm.orchestrator.events import (
     Apply,
     Ended,
     Event,
+    Knocked,
     Lost,
     MakeFailed,
     Operate,
@@ -44,7 +46,7 @@ from chimera.swarm.restart import next_restart
 from chimera.swarm.spec import Spec
 from chimera.swarm.story import Story
 
-_UNHEARD = (ChildState.MAKING, ChildState.FOUND)
+_UNHEARD = (ChildState.MAKING, ChildState.FOUND, ChildState.AWAY)
 
 
 class Orchestrator:
@@ -88,6 +90,8 @@ class Orchestrator:
                 return self._on_operate(event, now)
             case Ended():
                 self._on_ended(event, now)
+            case Knocked():
+                self._on_knocked(event, now)
             case Lost():
                 self._on_lost(event, now)
             case MakeFailed():
@@ -129,11 +133,15 @@ class Orchestrator:
             self._become(child, ChildState.SILENT, now, child.fault)
         child.end_at = now + self.patience.end_again_s
 
+    def _on_knocked(self, event: Knocked, now: float) -> None:
+        if event.answered:
+            self._heard(self.children[event.region], now)
+
     def _on_lost(self, event: Lost, now: float) -> None:
         child = self._current(event.region, event.serial)
         if child is None or child.state in (ChildState.MISSING, ChildState.RETIRING):
             return  # what retires is heard of once more, with `Ended`
-        if event.dead:
+        if event.dead or self._is_linked(child):  # a link is made anew, it ends nobody
             self._bury(child, now, event.reason)
         elif child.state is not ChildState.SILENT:
             self._end(child, now, event.reason)
@@ -161,6 +169,7 @@ class Orchestrator:
         if child is None or child.state in (ChildState.MISSING, ChildState.RETIRING):
             return
         child.report, child.fault = event.report, ""
+        self._heard(child, now)
         if child.state in _UNHEARD:
             self.health.expect(child.region, now)
         else:
@@ -188,7 +197,9 @@ class Orchestrator:
     def _on_tick(self, now: float) -> None:
         for region in self.health.tick(now):
             child = self.children[region]
-            if child.state is ChildState.UP:
+            if child.state is ChildState.UP and self._is_linked(child):
+                self._leave(child, now, f"not heard for {self.health.silence(region, now):.1f} s")
+            elif child.state is ChildState.UP:
                 self._end(child, now, f"silent for {self.health.silence(region, now):.1f} s")
         for child in self.children.values():
             waited = now - child.since
@@ -200,6 +211,7 @@ class Orchestrator:
                 self._end(child, now, f"did not retire within {waited:.0f} s")
             elif child.state is ChildState.SILENT and now >= child.end_at:
                 self._end_again(child, now)
+            self._look_for_region(child, now)
 
     # what follows from the state as a whole
 
@@ -211,8 +223,13 @@ class Orchestrator:
                     self._acts.append(Retire(child.region, child.serial, child.report.process))
                     self.health.forget(child.region)
                     self._become(child, ChildState.RETIRING, now, "the swarm is stopped")
+                elif child.state is ChildState.AWAY:
+                    self._bury(child, now, "out of reach when the swarm was stopped: it lives on")
             elif child.state is ChildState.MISSING and now >= child.retry_at:
-                self._make(child, now)
+                if self._is_linked(child):
+                    self._leave(child, now, "not heard over its link yet")
+                else:
+                    self._make(child, now)
             elif (
                 child.state is ChildState.UP
                 and child.report is not None
@@ -260,6 +277,8 @@ class Orchestrator:
         """What a person should see."""
         found: list[str] = []
         for child in self.children.values():
+            if lost := regions.fault(child):
+                found.append(lost)
             if child.fault:
                 found.append(f"{names.coordinator(child.region)}: {child.fault}")
             if child.report is not None and child.state is not ChildState.MISSING:
@@ -326,6 +345,30 @@ class Orchestrator:
         process = child.report.process if child.report is not None else None
         self._audit("end", names.coordinator(child.region), reason=child.fault)
         self._acts.append(End(child.region, child.serial, process))
+
+    def _leave(self, child: Child, now: float, why: str) -> None:
+        """Wait for a region in another Ray cluster; its link is tried for ever."""
+        child.fault = why
+        self.health.forget(child.region)
+        if child.state is ChildState.MISSING:
+            child.serial = self._next_serial()
+            self._plain.append(Attach(child.region, child.serial))
+        self._become(child, ChildState.AWAY, now, why)
+
+    def _heard(self, child: Child, now: float) -> None:
+        if regions.heard(child, now):
+            self._audit("region_back", child.region)
+
+    def _look_for_region(self, child: Child, now: float) -> None:
+        leaders = self.spec.region(child.region).leaders
+        knock = regions.knock(child, now, leaders, self.patience)
+        if knock is not None and not self.stopping:
+            self._plain.append(knock)
+        if regions.is_lost(child, now, self.spec.region_timeout_s) and not self.stopping:
+            self._audit("region_lost", child.region, silent_s=self.spec.region_timeout_s)
+
+    def _is_linked(self, child: Child) -> bool:
+        return bool(self.spec.region(child.region).link)
 
     def _make(self, child: Child, now: float) -> None:
         child.serial = self._next_serial()

@@ -18,6 +18,7 @@ class ChildState(Enum):
     MAKING = "making"  #: being made: no word yet
     FOUND = "found"  #: lives by its name: no word yet
     UP = "up"  #: speaks
+    AWAY = "away"  #: in another Ray cluster, and not heard over its link: nobody ends it
     SILENT = "silent"  #: spoke no more, or never; being ended
     RETIRING = "retiring"  #: ends its region
 
@@ -25,10 +26,11 @@ class ChildState(Enum):
 _C = ChildState
 #: what may follow what
 TABLE: Mapping[ChildState, frozenset[ChildState]] = {
-    _C.MISSING: frozenset({_C.MAKING, _C.FOUND}),
+    _C.MISSING: frozenset({_C.MAKING, _C.FOUND, _C.AWAY}),
     _C.MAKING: frozenset({_C.UP, _C.FOUND, _C.SILENT, _C.MISSING}),
     _C.FOUND: frozenset({_C.UP, _C.SILENT, _C.MISSING}),
-    _C.UP: frozenset({_C.SILENT, _C.RETIRING, _C.MISSING}),
+    _C.UP: frozenset({_C.SILENT, _C.RETIRING, _C.MISSING, _C.AWAY}),
+    _C.AWAY: frozenset({_C.UP, _C.MISSING}),
     _C.SILENT: frozenset({_C.UP, _C.MISSING}),
     _C.RETIRING: frozenset({_C.SILENT, _C.MISSING}),
 }
@@ -48,6 +50,8 @@ class Patience:
     retire_s: float = 60.0
     #: between two times that the same coordinator is told the spec
     configure_s: float = 2.0
+    #: between two times that the leaders of a silent coordinator are asked whether they live
+    knock_s: float = 1.0
     #: silence of a coordinator slows no task, so that there is time to be sure
     health: HealthPolicy = field(
         default_factory=lambda: HealthPolicy(
@@ -71,3 +75,6 @@ class Child:
     end_at: float = 0.0  #: SILENT: when it is ended again
     told_at: float = float("-inf")  #: when it was told the spec last
     fault: str = ""  #: for a person
+    heard_at: float | None = None  #: when its coordinator or a leader of it spoke last
+    knocked_at: float = float("-inf")  #: when its leaders were asked whether they live
+    lost: bool = False  #: nothing was heard of it for the spec's `region_timeout_s`
