@@ -18,7 +18,7 @@ PURE = (
     "__future__", "abc", "array", "bisect", "collections", "contextlib", "copy", "dataclasses",
     "enum", "functools", "hashlib", "heapq", "itertools", "math", "operator", "string", "struct",
     "types", "typing", "zlib",
-    "msgspec",
+    "ddsketch", "msgspec",
     "chimera.errors", "chimera.frames", "chimera.names", "chimera.swarm",
 )  # fmt: skip
 #: builtins that reach the world, or whose value differs from run to run
