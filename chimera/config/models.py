@@ -52,6 +52,8 @@ class RegionModel(Model):
     workers_max: int = setting("regions[].workers_max")
     grow_wait_s: float = setting("regions[].grow_wait_s")
     shrink_after_s: float = setting("regions[].shrink_after_s")
+    labels: dict[str, str] = setting("regions[].labels")
+    link: str = setting("regions[].link")
 
     @model_validator(mode="after")
     def _most_is_not_below_least(self) -> RegionModel:
@@ -60,8 +62,6 @@ class RegionModel(Model):
                 f"workers_max ({self.workers_max}) must not be below workers ({self.workers})"
             )
         return self
-    labels: dict[str, str] = setting("regions[].labels")
-    link: str = setting("regions[].link")
 
     @field_validator("link")
     @classmethod

@@ -78,7 +78,7 @@ _SPEC = (
     _r("shrink_after_s", "a worker is cheap to keep and takes a second or two to start: the pool "
        "shrinks to what was needed at most in so long", "s", 1, 86400),
     _r("labels", "Ray labels of the nodes that the region's coordinator, and with it its leaders "
-       "and journals, may live on", shown="the orchestrator's node"),
+       "and journals, may live on", default={}, shown="the orchestrator's node"),
     _r("link", "`HOST:PORT` of the region's coordinator, if it is in a Ray cluster of its own; on "
        "loopback, as links have no authentication yet", shown="none"),
     _s("region_timeout_s", "longer than a coordinator or a node takes to come back; no task waits "

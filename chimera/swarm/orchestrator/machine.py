@@ -134,14 +134,15 @@ class Orchestrator:
         child.end_at = now + self.patience.end_again_s
 
     def _on_knocked(self, event: Knocked, now: float) -> None:
-        if event.answered:
-            self._heard(self.children[event.region], now)
+        child = self.children[event.region]
+        if event.answered and regions.heard(child, now):
+            self._audit("region_back", child.region)
 
     def _on_lost(self, event: Lost, now: float) -> None:
         child = self._current(event.region, event.serial)
         if child is None or child.state in (ChildState.MISSING, ChildState.RETIRING):
             return  # what retires is heard of once more, with `Ended`
-        if event.dead or self._is_linked(child):  # a link is made anew, it ends nobody
+        if event.dead or self._is_linked(child):  # a link is made anew
             self._bury(child, now, event.reason)
         elif child.state is not ChildState.SILENT:
             self._end(child, now, event.reason)
@@ -169,7 +170,8 @@ class Orchestrator:
         if child is None or child.state in (ChildState.MISSING, ChildState.RETIRING):
             return
         child.report, child.fault = event.report, ""
-        self._heard(child, now)
+        if regions.heard(child, now):
+            self._audit("region_back", child.region)
         if child.state in _UNHEARD:
             self.health.expect(child.region, now)
         else:
@@ -211,7 +213,8 @@ class Orchestrator:
                 self._end(child, now, f"did not retire within {waited:.0f} s")
             elif child.state is ChildState.SILENT and now >= child.end_at:
                 self._end_again(child, now)
-            self._look_for_region(child, now)
+            if self.surveyed and not self.stopping:
+                self._look_for_region(child, now)
 
     # what follows from the state as a whole
 
@@ -224,7 +227,8 @@ class Orchestrator:
                     self.health.forget(child.region)
                     self._become(child, ChildState.RETIRING, now, "the swarm is stopped")
                 elif child.state is ChildState.AWAY:
-                    self._bury(child, now, "out of reach when the swarm was stopped: it lives on")
+                    child.fault = "out of reach when the swarm was stopped: it lives on"
+                    self._bury(child, now, child.fault)
             elif child.state is ChildState.MISSING and now >= child.retry_at:
                 if self._is_linked(child):
                     self._leave(child, now, "not heard over its link yet")
@@ -256,36 +260,14 @@ class Orchestrator:
         if self.stopping:
             return "the end" if not self.is_stopped() else "nobody: it is stopped"
         for region in self.spec.regions:
-            child = self.children[region.name]
-            report = child.report
-            if child.state is not ChildState.UP or report is None:
-                return f"region {region.name}: its coordinator, which is {child.state.value}"
-            if report.generation < self.generation:
-                return f"region {region.name}: its coordinator to take in the new spec"
-            shards = len(specs.region_shards(self.spec, region.name))
-            serving = sum(
-                shard.state == "serving" for leader in report.leaders for shard in leader.shards
-            )
-            workers = sum(leader.ready for leader in report.leaders)
-            if not workers:
-                return f"region {region.name}: workers to load their handlers"
-            if serving < shards or not report.ready:
-                return f"region {region.name}: {serving} of {shards} shards are served"
+            missing = regions.missing(self.spec, self.children[region.name], self.generation)
+            if missing:
+                return f"region {region.name}: {missing}"
         return ""
 
     def faults(self) -> tuple[str, ...]:
         """What a person should see."""
-        found: list[str] = []
-        for child in self.children.values():
-            if lost := regions.fault(child):
-                found.append(lost)
-            if child.fault:
-                found.append(f"{names.coordinator(child.region)}: {child.fault}")
-            if child.report is not None and child.state is not ChildState.MISSING:
-                found += child.report.faults
-                for leader in child.report.leaders:
-                    found += [f"{leader.leader}: {fault}" for fault in leader.faults]
-        return tuple(found)
+        return tuple(one for child in self.children.values() for one in regions.faults(child))
 
     # steps
 
@@ -355,16 +337,11 @@ class Orchestrator:
             self._plain.append(Attach(child.region, child.serial))
         self._become(child, ChildState.AWAY, now, why)
 
-    def _heard(self, child: Child, now: float) -> None:
-        if regions.heard(child, now):
-            self._audit("region_back", child.region)
-
     def _look_for_region(self, child: Child, now: float) -> None:
-        leaders = self.spec.region(child.region).leaders
-        knock = regions.knock(child, now, leaders, self.patience)
-        if knock is not None and not self.stopping:
+        knock = regions.knock(child, now, self.spec, self.patience)
+        if knock is not None:
             self._plain.append(knock)
-        if regions.is_lost(child, now, self.spec.region_timeout_s) and not self.stopping:
+        if regions.is_lost(child, now, self.spec.region_timeout_s):
             self._audit("region_lost", child.region, silent_s=self.spec.region_timeout_s)
 
     def _is_linked(self, child: Child) -> bool:

@@ -1,4 +1,4 @@
-"""Whether a region is lost: nothing is heard of its coordinator, nor of its leaders.
+"""A region as a whole: what it lacks, and whether it is lost: nobody of it is heard.
 
 No task waits for this: clients send unsent work to the shards of other regions as soon as one does
 not answer (P13). It is for people and for the audit log: embedded journals wait for their machine.
@@ -7,8 +7,10 @@ not answer (P13). It is for people and for the audit log: embedded journals wait
 from __future__ import annotations
 
 from chimera import names
+from chimera.swarm import spec as specs
 from chimera.swarm.orchestrator.effects import Knock
 from chimera.swarm.orchestrator.state import Child, ChildState, Patience
+from chimera.swarm.spec import Spec
 
 
 def heard(child: Child, now: float) -> bool:
@@ -18,12 +20,13 @@ def heard(child: Child, now: float) -> bool:
     return was
 
 
-def knock(child: Child, now: float, leaders: int, patience: Patience) -> Knock | None:
+def knock(child: Child, now: float, spec: Spec, patience: Patience) -> Knock | None:
     """Ask its leaders, if its coordinator is silent; None: not now, or they cannot be asked."""
     asked = now - child.knocked_at < patience.knock_s
     if child.state in (ChildState.UP, ChildState.AWAY) or asked or child.heard_at is None:
         return None
     child.knocked_at = now
+    leaders = spec.region(child.region).leaders
     return Knock(child.region, tuple(names.leader(child.region, i) for i in range(leaders)))
 
 
@@ -37,11 +40,34 @@ def is_lost(child: Child, now: float, timeout_s: float) -> bool:
     return True
 
 
-def fault(child: Child) -> str:
-    """For a person; empty: it is not lost."""
-    if not child.lost:
-        return ""
-    return (
-        f"region {child.region} is lost: neither its coordinator nor a leader answers;"
-        " new work goes to the other regions, what it has accepted waits there"
-    )
+def faults(child: Child) -> list[str]:
+    """What a person should see of it."""
+    found: list[str] = []
+    if child.fault:
+        found.append(f"{names.coordinator(child.region)}: {child.fault}")
+    if child.lost:
+        found.append(
+            f"region {child.region} is lost: neither its coordinator nor a leader answers;"
+            " new work goes to the other regions, what it has accepted waits there"
+        )
+    if child.report is not None and child.state is not ChildState.MISSING:
+        found += child.report.faults
+        for leader in child.report.leaders:
+            found += [f"{leader.leader}: {fault}" for fault in leader.faults]
+    return found
+
+
+def missing(spec: Spec, child: Child, generation: int) -> str:
+    """What it lacks to be ready by the spec's generation; empty: nothing."""
+    report = child.report
+    if child.state is not ChildState.UP or report is None:
+        return f"its coordinator, which is {child.state.value}"
+    if report.generation < generation:
+        return "its coordinator to take in the new spec"
+    shards = len(specs.region_shards(spec, child.region))
+    serving = sum(shard.state == "serving" for leader in report.leaders for shard in leader.shards)
+    if not any(leader.ready for leader in report.leaders):
+        return "workers to load their handlers"
+    if serving < shards or not report.ready:
+        return f"{serving} of {shards} shards are served"
+    return ""
