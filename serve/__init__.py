@@ -1,1 +1,1 @@
-"""The edge: what reaches the swarm from outside the Ray cluster."""
+"""The edges of a swarm: HTTP, on Ray Serve."""

@@ -41,6 +41,7 @@ def take_down(out: Output, swarm: str, address: str | None, timeout_s: float) ->
 
 def _end_actors(swarm: str, timeout_s: float, say: object) -> bool:
     from chimera.actors import boot
+    from chimera.serve import deployment
 
     told: list[str] = []
 
@@ -49,5 +50,8 @@ def _end_actors(swarm: str, timeout_s: float, say: object) -> bool:
         if callable(say):
             say(text)
 
+    if deployment.is_up(swarm):
+        progress("taking the gateway away")
+        deployment.down(swarm)
     boot.down(swarm, timeout_s=timeout_s, on_progress=progress)
     return not any("is not up" in text for text in told)

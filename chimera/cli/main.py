@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 import click
 
 #: command → its module in this package, in the order in which help lists them
-COMMANDS = ("up", "down", "dev", "status", "submit", "result", "doctor")
+COMMANDS = ("up", "down", "dev", "status", "submit", "result", "serve", "doctor")
 
 
 class _Commands(click.Group):

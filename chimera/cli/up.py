@@ -104,7 +104,12 @@ def _boot(spec: Spec, where: Where, timeout_s: float, say: Callable[[str], None]
 
     boot.check_version()
     join_ray(spec.name, where)
-    return boot.up(spec, timeout_s=timeout_s, on_progress=say)
+    found = boot.up(spec, timeout_s=timeout_s, on_progress=say)
+    if spec.http is not None:
+        from chimera.serve import deployment
+
+        say(f"the gateway is at {deployment.up(spec.name, spec.http, say)}")
+    return found
 
 
 def _leave() -> None:

@@ -161,6 +161,10 @@ class AsyncSwarm(Verbs):
     async def cancel(self, task_id: str, reason: str = "") -> str:
         return await arun(self._task(task_id).cancel(reason))
 
+    async def progress(self, task_id: str) -> Any:
+        """What a running task said last of how far it is; None if it said nothing."""
+        return await arun(self._task(task_id).progress())
+
     async def replay(self, task_id: str) -> AsyncHandle:
         return AsyncHandle(await arun(self._task(task_id).replay()))
 

@@ -110,6 +110,12 @@ class Task:
         state: str = yield from self.core.ask(self.key.shard, "cancel", *arguments)
         return state
 
+    def progress(self) -> Steps[Any]:
+        """What it said last of how far it is."""
+        record = yield from self.record(bodies=False)
+        shard = parse_id(record.task_id).shard
+        return (yield from self.core.ask(shard, "progress_of", shard, record.position))
+
     def replay(self) -> Steps[Task]:
         """Run a dead letter again, as a new task; asked twice, the same one."""
         new_id = yield from self.core.ask(self.key.shard, "replay", self.tenant, *self.key)

@@ -89,6 +89,25 @@ class RetentionModel(Model):
         return self
 
 
+class HttpModel(Model):
+    """`http`."""
+
+    host: str = setting("http.host")
+    port: int = setting("http.port")
+    replicas: int = setting("http.replicas")
+
+    @model_validator(mode="after")
+    def _is_local(self) -> HttpModel:
+        try:
+            names.loopback(f"{self.host}:{self.port}")
+        except ValueError:
+            raise ValueError(
+                f"{self.host!r} is not on loopback, and the gateway has no authentication yet:"
+                " use 127.0.0.1, with a proxy or tunnel that has one in front of it"
+            ) from None
+        return self
+
+
 class TenantModel(Model):
     """One of `policy.tenants`."""
 
@@ -137,6 +156,7 @@ class SpecModel(Model):
     accept_lost_tail: bool = setting("accept_lost_tail")
     payload_max_bytes: int = setting("payload_max_bytes")
     region_timeout_s: float = setting("region_timeout_s")
+    http: HttpModel | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> SpecModel:

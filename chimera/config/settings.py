@@ -53,6 +53,7 @@ def _of(owner: type[msgspec.Struct], prefix: str = "") -> Any:
 _s = _of(specs.Spec)
 _r = _of(specs.RegionSpec, "regions[].")
 _t = _of(specs.Retention, "retention.")
+_h = _of(specs.HttpSpec, "http.")
 _w = _of(specs.TenantSpec, "policy.tenants.TENANT.")
 _p = _of(TaskPolicy, "policy.types.TYPE.")
 
@@ -98,6 +99,11 @@ _SPEC = (
        "person, who says here to go on without them"),
     _s("payload_max_bytes", "what is larger belongs into a file or an object store of your own",
        "bytes", 1, 1024 * _MIB),
+    _h("host", "loopback only, as the gateway has no authentication yet; without `http` there "
+       "is no gateway"),
+    _h("port", "the port that Ray Serve has by default", "", 1, 65535),
+    _h("replicas", "one serves what two cores can; two let one be replaced under load", "replicas",
+       1, 100),
     _w("weight", "all tenants are equal until told otherwise", "share", 1, 1000),
 )  # fmt: skip
 

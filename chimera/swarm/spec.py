@@ -67,6 +67,14 @@ class Operations(msgspec.Struct, frozen=True, kw_only=True):
     paused_tenants: tuple[str, ...] = ()
 
 
+class HttpSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the HTTP gateway listens."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    replicas: int = 1
+
+
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
     """The declared state. What each setting means: docs/defaults.md."""
 
@@ -85,6 +93,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     accept_lost_tail: bool = False
     payload_max_bytes: int = 16 * 1024 * 1024
     operations: Operations = Operations()  #: no setting: see chimera.swarm.orders
+    http: HttpSpec | None = None  #: None: there is no gateway
     region_timeout_s: float = 5.0  #: a region of which nothing is heard for so long is lost
 
     def region(self, name: str) -> RegionSpec:

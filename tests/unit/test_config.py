@@ -61,6 +61,7 @@ def test_every_setting_can_be_written():
         worker_lease_s: 10
         accept_lost_tail: true
         payload_max_bytes: 1024
+        http: {host: 127.0.0.2, port: 8080, replicas: 2}
         """
     )
     charge = {"max_attempts": 2, "priority": "critical", "no_retry": ["ValueError"]}
@@ -178,6 +179,7 @@ def leaves(model, prefix=""):
     nested = {
         "regions": ("regions[].", models.RegionModel),
         "retention": ("retention.", models.RetentionModel),
+        "http": ("http.", models.HttpModel),
         "policy": ("policy.", models.PolicyModel),
         "tenants": ("policy.tenants.TENANT.", models.TenantModel),
         "types": ("policy.types.TYPE.", models.TypeModel),
@@ -200,6 +202,7 @@ def test_models_and_structs_have_the_same_fields():
         (models.SpecModel, specs.Spec),
         (models.RegionModel, specs.RegionSpec),
         (models.RetentionModel, specs.Retention),
+        (models.HttpModel, specs.HttpSpec),
         (models.PolicyModel, specs.PolicySpec),
         (models.TenantModel, specs.TenantSpec),
     ]

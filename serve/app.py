@@ -1,0 +1,70 @@
+"""The HTTP application: its routers, its layers, and the document that describes it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from chimera.serve import health, problems, tasks
+from chimera.serve.edge import Edge
+from chimera.serve.gateway import Gateway
+from chimera.serve.problems import Fault, Problem
+
+_DESCRIPTION = """\
+Submit tasks to a swarm, follow them, and look after it.
+
+Errors are problem documents (RFC 9457) with a `code` and a `trace_id`; 429 and 503 say in
+`Retry-After` when to try again. A submit that got no answer may be repeated without harm if it has
+an `Idempotency-Key`.
+"""
+
+
+def build(gateway: Gateway) -> FastAPI:
+    """The application in front of a swarm."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await gateway.open()
+        yield
+        await gateway.close()
+
+    app = FastAPI(
+        title="Chimera", version=_version(), description=_DESCRIPTION, lifespan=lifespan,
+        docs_url=None, redoc_url=None, redirect_slashes=False,
+    )  # fmt: skip
+    app.state.gateway = gateway
+    problems.install(app)
+    for router in (tasks.router, health.router):
+        app.include_router(router)
+    app.add_middleware(Edge, limits=gateway.limits)
+    app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # FastAPI's own way
+    return app
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document: FastAPI's, with our problems in the place of its own errors."""
+    if app.openapi_schema is None:
+        found = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes
+        )
+        schemas = found["components"]["schemas"]
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        told = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        told.pop("$defs", None)
+        schemas["Problem"] = told
+        schemas["Fault"] = Fault.model_json_schema()
+        app.openapi_schema = found
+    return app.openapi_schema
+
+
+def _version() -> str:
+    try:
+        return version("chimera")
+    except PackageNotFoundError:
+        return "0"

@@ -1,0 +1,92 @@
+"""The outermost layer: trace ids, limits on headers, bodies and time, and the draining door."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from chimera.serve.gateway import Limits
+from chimera.serve.problems import problem
+
+_TRACEPARENT = re.compile(rb"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}\Z")
+BATCH = "/v1/tasks:batch"
+_JSON = re.compile(rb"application/(json|[\w.+-]+\+json)\s*(;|\Z)", re.IGNORECASE)
+#: of routes that take a body other than JSON
+_MEDIA = {BATCH: re.compile(rb"application/(x-)?ndjson\s*(;|\Z)", re.IGNORECASE)}
+
+
+class Edge:
+    """An ASGI layer around the application."""
+
+    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+        self._app = app
+        self._limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        state: dict[str, Any] = scope.setdefault("state", {})
+        state["trace_id"] = _trace_id(headers)
+        refused = self._refused(scope, headers)
+        if refused is not None:
+            await problem(Request(scope), *refused)(scope, receive, send)
+            return
+        await self._app(scope, self._bounded(scope["path"], receive), send)
+
+    def _limit(self, path: str) -> int:
+        return self._limits.batch_bytes if path == BATCH else self._limits.body_bytes
+
+    def _refused(self, scope: Scope, headers: dict[bytes, bytes]) -> tuple[int, str, str] | None:
+        """Status, code and reason, if the head of the request says enough to refuse it."""
+        size = sum(len(name) + len(value) for name, value in scope["headers"])
+        if size > self._limits.header_bytes:
+            most = self._limits.header_bytes
+            return 431, "header_too_large", f"{size} bytes of headers: at most {most}"
+        length = headers.get(b"content-length", b"")
+        limit = self._limit(scope["path"])
+        if length.isdigit() and int(length) > limit:
+            return 413, "payload_too_large", f"{int(length)} bytes of body: at most {limit}"
+        has_body = length not in (b"", b"0") or b"transfer-encoding" in headers
+        if has_body and scope["method"] in ("POST", "PUT", "PATCH"):
+            media = _MEDIA.get(scope["path"], _JSON)
+            given = headers.get(b"content-type", b"")
+            if not media.match(given):
+                wanted = "application/x-ndjson" if scope["path"] == BATCH else "application/json"
+                told = given.decode("latin-1") or "nothing"
+                return 415, "unsupported_media_type", f"{told} is not read here: send {wanted}"
+            if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+                return 415, "unsupported_media_type", "compressed bodies are not read here"
+        return None
+
+    def _bounded(self, path: str, receive: Receive) -> Receive:
+        limit, got, ended = self._limit(path), 0, False
+
+        async def bounded() -> Message:
+            nonlocal got, ended
+            if ended:
+                return await receive()  # only the end of the connection can follow
+            try:
+                message = await asyncio.wait_for(receive(), self._limits.idle_s)
+            except asyncio.TimeoutError:
+                idle_s = self._limits.idle_s
+                raise HTTPException(408, f"nothing of the body came for {idle_s:g} s") from None
+            got += len(message.get("body", b""))
+            if got > limit:
+                raise HTTPException(413, f"the body is over {limit} bytes")
+            ended = not message.get("more_body", False)
+            return message
+
+        return bounded
+
+
+def _trace_id(headers: dict[bytes, bytes]) -> str:
+    found = _TRACEPARENT.match(headers.get(b"traceparent", b""))
+    return found[1].decode() if found else secrets.token_hex(16)

@@ -1,0 +1,116 @@
+"""What every route needs: the swarm as a client sees it, for any tenant, and its limits."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Header, Request
+
+from chimera import names
+from chimera.actors.access import CALL_S, status
+from chimera.actors.cluster import Cluster
+from chimera.client import AsyncSwarm, connect_async
+from chimera.errors import InvalidRequest, NotReady
+from chimera.swarm.reports import SwarmStatus
+
+#: header that says for whom; without it the tenant is this one
+TENANT_HEADER = "Chimera-Tenant"
+DEFAULT_TENANT = "default"
+#: how long an answer about the whole swarm may be used again, seconds
+STATUS_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a request may be; past it, it is refused."""
+
+    body_bytes: int = 17 * 1024 * 1024  #: of a request, bulks aside
+    batch_bytes: int = 256 * 1024 * 1024  #: of a bulk
+    line_bytes: int = 17 * 1024 * 1024  #: of a bulk's line
+    header_bytes: int = 32 * 1024
+    idle_s: float = 30.0  #: between two pieces of a body
+    wait_max_s: float = 60.0  #: that a request may wait for a task's end
+
+
+class Gateway:
+    """The swarm behind a replica's routes."""
+
+    def __init__(self, swarm: str, limits: Limits | None = None) -> None:
+        self.name = names.check(swarm)
+        self.limits = limits or Limits()
+        self.since = time.time()
+        self._client: AsyncSwarm | None = None
+        self._status: SwarmStatus | None = None
+        self._status_at = float("-inf")
+        self._asking = asyncio.Lock()
+
+    async def open(self) -> None:
+        """Connect to the swarm. Raises what `connect` raises."""
+        self._client = await connect_async(self.name, DEFAULT_TENANT, timeout_s=60.0)
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+
+    def swarm(self, tenant: str) -> AsyncSwarm:
+        """The swarm as a tenant sees it. Raises InvalidRequest, NotReady."""
+        if self._client is None:
+            raise NotReady("the gateway is starting")
+        try:
+            return AsyncSwarm(self._client.core, tenant, _nothing)
+        except ValueError as fault:
+            raise InvalidRequest(f"{TENANT_HEADER}: {fault}") from fault
+
+    async def status(self) -> SwarmStatus:
+        """What is observed of the whole swarm; those who ask at once share an answer."""
+        async with self._asking:
+            if self._status is None or time.monotonic() - self._status_at > STATUS_S:
+                self._status = await asyncio.to_thread(status, self.name, timeout_s=CALL_S)
+                self._status_at = time.monotonic()
+            return self._status
+
+    async def orchestrator(self, call: Callable[[Any], Any], timeout_s: float) -> Any:
+        """Call the orchestrator. Raises what it raises, Unavailable if it does not answer."""
+        return await asyncio.to_thread(self._call, call, timeout_s)
+
+    def _call(self, call: Callable[[Any], Any], timeout_s: float) -> Any:
+        cluster = Cluster(names.namespace(self.name))
+        handle = cluster.find(names.ORCHESTRATOR)
+        if handle is None:
+            raise NotReady("the orchestrator is not there just now", retry_after=1.0)
+        return cluster.call(call(handle), timeout_s)
+
+
+def _nothing() -> None:
+    """Views of a tenant share the gateway's connection, which outlives them."""
+
+
+def gateway_of(request: Request) -> Gateway:
+    """The gateway of the application that answers."""
+    found: Gateway = request.app.state.gateway
+    return found
+
+
+GatewayDep = Annotated[Gateway, Depends(gateway_of)]
+
+
+def _tenant_swarm(
+    gateway: GatewayDep,
+    tenant: Annotated[
+        str,
+        Header(
+            alias=TENANT_HEADER,
+            description="The tenant for whom this is done.",
+            pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$",
+        ),
+    ] = DEFAULT_TENANT,
+) -> AsyncSwarm:
+    return gateway.swarm(tenant)
+
+
+#: the swarm, as the tenant of the request sees it
+SwarmDep = Annotated[AsyncSwarm, Depends(_tenant_swarm)]

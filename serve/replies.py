@@ -1,0 +1,50 @@
+"""Answers that routes have in common: documented problems, and entity tags."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from fastapi import Request, Response
+
+from chimera.serve.problems import MEDIA_TYPE, Problem
+
+_REF = {"schema": {"$ref": "#/components/schemas/Problem"}}
+
+
+def _one(description: str, retry: bool = False) -> dict[str, Any]:
+    found: dict[str, Any] = {"description": description, "content": {MEDIA_TYPE: _REF}}
+    if retry:
+        found["headers"] = {
+            "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}
+        }
+    return found
+
+
+#: what every route may answer
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: _one("The request is malformed."),
+    404: _one("There is no such task, type or thing."),
+    408: _one("The body came too slowly."),
+    409: _one("It conflicts with what there is."),
+    413: _one("The body is too large."),
+    415: _one("The body's media type is not one that is read here."),
+    422: _one("The request is well-formed and wrong; `errors` has pointers to what."),
+    429: _one("The queue is full.", retry=True),
+    431: _one("The headers are too large."),
+    503: _one("Not just now.", retry=True),
+    504: _one("Nobody answered in time: the request may have been carried out."),
+    507: _one("The disk is full."),
+}
+#: the model behind the reference
+MODEL = Problem
+
+
+def etagged(request: Request, body: bytes, headers: dict[str, str] | None = None) -> Response:
+    """A body with its entity tag; 304 if the caller has it already."""
+    tag = '"' + hashlib.blake2b(body, digest_size=12).hexdigest() + '"'
+    all_headers = {"ETag": tag, "Cache-Control": "no-cache", **(headers or {})}
+    known = request.headers.get("if-none-match", "")
+    if known and tag in [one.strip().removeprefix("W/") for one in known.split(",")]:
+        return Response(status_code=304, headers=all_headers)
+    return Response(body, 200, all_headers, "application/json")

@@ -1,0 +1,223 @@
+"""`/v1/tasks`: submit one, look at it, wait for it, cancel it, list many."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+
+from chimera.client import AsyncHandle, AsyncSwarm
+from chimera.client.listing import LIMIT_MAX
+from chimera.errors import ChimeraError, InvalidRequest, NotFound, TaskError, WaitTimeout
+from chimera.serve.gateway import GatewayDep, SwarmDep
+from chimera.serve.models import (
+    ENDED,
+    State,
+    TaskPage,
+    TaskRequest,
+    TaskView,
+    submitted,
+    url,
+    view,
+)
+from chimera.serve.replies import PROBLEMS, etagged
+
+router = APIRouter(prefix="/v1/tasks", tags=["tasks"], responses=PROBLEMS)
+
+#: bytes of a large result that are sent at once
+PIECE = 256 * 1024
+_PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait=\"?(\d{1,4})\"?(?=$|[,;\s])")
+
+TaskId = Annotated[
+    str,
+    Path(description="A task's id.", max_length=64, examples=["0000000000000000-0000-00000000"]),
+]
+Wait = Annotated[
+    float,
+    Query(ge=0, le=60, description="Seconds to wait for the task's end; also `Prefer: wait=5`."),
+]
+Prefer = Annotated[str | None, Header(description="`wait=SECONDS` or `respond-async` (RFC 7240).")]
+
+
+def _waiting(wait: float, prefer: str | None, most: float) -> tuple[float, dict[str, str]]:
+    """Seconds to wait, and the header that says which preference was followed."""
+    if wait or not prefer:
+        return wait, {}
+    found = _PREFER_WAIT.search(prefer)
+    if found is None:
+        return 0.0, {}
+    seconds = min(float(found[1]), most)
+    return seconds, {"Preference-Applied": f"wait={seconds:g}"}
+
+
+def _key_of(request: TaskRequest, header: str | None) -> None:
+    """Take the idempotency key of the header: a structured-field string, or a bare one."""
+    if header is None:
+        return
+    key = header
+    if len(header) >= 2 and header[0] == header[-1] == '"':
+        key = re.sub(r"\\(.)", r"\1", header[1:-1])
+    if request.idempotency_key not in (None, key):
+        raise InvalidRequest("Idempotency-Key and `idempotency_key` of the body differ: give one")
+    request.idempotency_key = key
+
+
+@router.post(
+    "",
+    status_code=202,
+    summary="Submit a task",
+    responses={
+        200: {"model": TaskView, "description": "The task has ended."},
+        202: {"description": "The task is durable; `Location` says where to ask for it."},
+    },
+)
+async def submit(
+    body: TaskRequest,
+    swarm: SwarmDep,
+    gateway: GatewayDep,
+    wait: Wait = 0.0,
+    prefer: Prefer = None,
+    idempotency_key: Annotated[
+        str | None, Header(min_length=1, max_length=1024, description="Repeat safely with it.")
+    ] = None,
+    traceparent: Annotated[str | None, Header(description="W3C trace context.")] = None,
+) -> Response:
+    """Accept a task durably. Single submits that arrive together share a frame."""
+    _key_of(body, idempotency_key)
+    seconds, applied = _waiting(wait, prefer, gateway.limits.wait_max_s)
+    handle = await swarm.submit(body.type, body.payload, traceparent=traceparent, **body.given())
+    found = submitted(handle.id, body, swarm.tenant)
+    if seconds:
+        found = await _after(swarm, handle, seconds, found)
+    elif handle.duplicate:
+        found = view(await handle.status(payload=True))
+    found.duplicate = handle.duplicate
+    status = 200 if found.state in ENDED else 202
+    return _answer(found, status, {"Location": url(handle.id), **applied})
+
+
+async def _after(
+    swarm: AsyncSwarm, handle: AsyncHandle, seconds: float, else_: TaskView | None = None
+) -> TaskView:
+    """The task once it has ended, or after so many seconds as it is then."""
+    try:
+        await handle.wait(seconds)
+    except (WaitTimeout, TaskError):
+        pass
+    try:
+        return await look(swarm, handle)
+    except ChimeraError:
+        if else_ is None:
+            raise
+        return else_  # it was accepted: that is what the answer must say
+
+
+async def look(swarm: AsyncSwarm, handle: AsyncHandle) -> TaskView:
+    """The task as it is now, with how far it is if it runs. Raises NotFound."""
+    record = await handle.status(payload=True)
+    progress = None
+    if record.state == "running":
+        progress = await swarm.progress(record.task_id)
+    return view(record, progress)
+
+
+def _answer(found: TaskView, status: int, headers: dict[str, str]) -> Response:
+    return Response(found.model_dump_json(), status, headers, "application/json")
+
+
+@router.get("", summary="List tasks, newest first", response_model=TaskPage)
+async def listing(
+    swarm: SwarmDep,
+    type: Annotated[str | None, Query(max_length=200)] = None,
+    state: Annotated[State | None, Query()] = None,
+    tag: Annotated[str | None, Query(max_length=128)] = None,
+    since: Annotated[float | None, Query(ge=0, le=1e11, description="Unix seconds.")] = None,
+    until: Annotated[float | None, Query(ge=0, le=1e11, description="Unix seconds.")] = None,
+    cursor: Annotated[str | None, Query(max_length=20_000)] = None,
+    limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 100,
+) -> TaskPage:
+    """One page of the tenant's tasks that fit; `since` and `until` bound when they were accepted.
+
+    A page may hold fewer than `limit` tasks, or none, and still have a next one.
+    """
+    records, following = await swarm.page(
+        type=type, state=state, tag=tag, cursor=cursor, limit=limit
+    )
+    first = None if since is None else since * 1000
+    last = None if until is None else until * 1000
+    kept = [
+        view(record)
+        for record in records
+        if (first is None or record.accepted_at >= first)
+        and (last is None or record.accepted_at < last)
+    ]
+    if first is not None and records and records[-1].accepted_at < first:
+        following = None  # what follows is older still
+    return TaskPage(tasks=kept, cursor=following)
+
+
+@router.get("/{task_id}", summary="Look at a task", response_model=TaskView)
+async def show(
+    task_id: TaskId,
+    request: Request,
+    swarm: SwarmDep,
+    gateway: GatewayDep,
+    wait: Wait = 0.0,
+    prefer: Prefer = None,
+) -> Response:
+    """State, attempts, progress, outcome and times; with `wait`, once it has ended."""
+    handle = swarm.handle(task_id)
+    seconds, applied = _waiting(wait, prefer, gateway.limits.wait_max_s)
+    if seconds:
+        found = await _after(swarm, handle, seconds)
+    else:
+        found = await look(swarm, handle)
+    return etagged(request, found.model_dump_json().encode(), applied)
+
+
+@router.get(
+    "/{task_id}/result",
+    summary="Read a result as it is, however large",
+    response_class=JSONResponse,
+    responses={200: {"content": {"application/json": {"schema": {}}}}},
+)
+async def result(task_id: TaskId, swarm: SwarmDep) -> Response:
+    """The JSON text that the handler returned, streamed from where it is kept."""
+    record = await swarm.get(task_id, payload=True)
+    if record.state != "succeeded" or record.body is None:
+        raise NotFound(f"task {task_id} has no result: it is {record.state}")
+    body = record.body
+    if record.body_is_claim:
+        body = await asyncio.to_thread(swarm.core.blobs.get, record.body)
+
+    def pieces() -> Iterator[Any]:
+        whole = memoryview(body)
+        for start in range(0, len(whole), PIECE):
+            yield bytes(whole[start : start + PIECE])
+
+    headers = {"Content-Length": str(len(body))}
+    return StreamingResponse(pieces(), media_type="application/json", headers=headers)
+
+
+@router.delete(
+    "/{task_id}",
+    summary="Cancel a task",
+    response_model=TaskView,
+    responses={202: {"model": TaskView, "description": "It will end when its attempt does."}},
+)
+async def cancel(
+    task_id: TaskId,
+    swarm: SwarmDep,
+    reason: Annotated[str, Query(max_length=1000)] = "",
+) -> Response:
+    """Cancel it durably: one that waits ends at once, one that runs when its attempt ends.
+
+    A task that has ended stays as it is; the answer says how.
+    """
+    state = await swarm.cancel(task_id, reason)
+    found = await look(swarm, swarm.handle(task_id))
+    return _answer(found, 200 if state in ENDED else 202, {})
