@@ -1,0 +1,1 @@
+"""The deterministic simulator: the real machines on virtual time, from one seed."""
