@@ -17,6 +17,7 @@ from chimera.actors.shards import Shards, unix_ms
 from chimera.actors.threads import vital
 from chimera.errors import ChimeraError, CorruptFrame
 from chimera.frames import bundle, command, outcome
+from chimera.store import opened
 from chimera.store.protocol import Journal
 from chimera.swarm.facts import Scheduled
 from chimera.swarm.leader import LeaderMachine, events
@@ -258,12 +259,5 @@ class Loop:
                     journal.shard, each.position, each.position, each.position + 1
                 )
                 continue
-            columns = command.columns(frame)
-            found.append(
-                events.NewFrame(
-                    each.position, 1, len(frame), each.type, each.tenant, each.priority,
-                    ((each.position, each.position + 1),), columns.keys, columns.deadline,
-                    command.head(frame).options, each.attempt, True, each.holds_key,
-                )
-            )  # fmt: skip
+            found.append(opened.parked(each, frame))
         return tuple(found)

@@ -10,8 +10,7 @@ from chimera.actors.shards import Shards, unix_ms
 from chimera.actors.threads import vital
 from chimera.actors.waiters import Waiters
 from chimera.errors import ChimeraError, Fenced, StoreFull
-from chimera.frames import outcome
-from chimera.swarm.facts import Settlement
+from chimera.store import opened
 from chimera.swarm.leader.effects import Record
 from chimera.swarm.leader.events import Event, Recorded, RecordRefused, ShardLost
 
@@ -75,7 +74,7 @@ class Recorder:
         if journal is None:
             return [ShardLost(shard)]
         try:
-            settled = journal.settle(_joined(effects), unix_ms())
+            settled = journal.settle(opened.joined([one.settlement for one in effects]), unix_ms())
         except StoreFull as error:
             self._report(str(error))
             return [RecordRefused(shard, effect.token) for effect in effects]
@@ -90,28 +89,8 @@ class Recorder:
         already = settled.already
         events: list[Event] = []
         for effect in effects:
-            tasks = _tasks(effect.settlement)
+            tasks = opened.tasks(effect.settlement)
             masked = min(already, tasks)
             already -= masked
             events.append(Recorded(shard, effect.token, tasks - masked))
         return events
-
-
-def _joined(effects: list[Record]) -> Settlement:
-    if len(effects) == 1:
-        return effects[0].settlement
-    return Settlement(
-        tuple(f for e in effects for f in e.settlement.frames),
-        tuple(s for e in effects for s in e.settlement.singles),
-        tuple(p for e in effects for p in e.settlement.parks),
-    )
-
-
-def _tasks(settlement: Settlement) -> int:
-    """Tasks that a settlement gives their outcome, if none has one."""
-    tasks = len(settlement.singles)
-    for frame in settlement.frames:
-        header = outcome.header(frame)
-        open_tasks = outcome.states(frame, header).count(outcome.OPEN) if header.bad else 0
-        tasks += header.count - open_tasks
-    return tasks

@@ -31,8 +31,9 @@ from chimera.errors import (
     UnknownTaskType,
 )
 from chimera.frames import command
+from chimera.store import opened
 from chimera.store.journal import SqliteJournal
-from chimera.store.protocol import Journal, OpenFrame, Receipt, Recovered
+from chimera.store.protocol import Journal, Receipt, Recovered
 from chimera.swarm.leader.events import Appended, Event, NewFrame, Quarantined, Taken
 from chimera.swarm.policy import TASK_OPTIONS, TaskPolicy
 from chimera.swarm.reports import LeaderConfig, Owner, ShardInfo, TakeOrder
@@ -150,8 +151,8 @@ class Shards:
         hosted = self._hosted.get(shard)
         if hosted is None:
             return
-        new = new_frame(frame, head, receipt)
-        due = _earliest(frame, receipt)
+        new = opened.new_frame(frame, head, receipt)
+        due = opened.earliest(frame, receipt)
         accepted = receipt.count - len(receipt.skipped)
         self._remember((shard, receipt.position), frame)
         with hosted.lock:
@@ -287,26 +288,13 @@ class Shards:
         while True:
             recovered = journal.recover()
             try:
-                return recovered, tuple(self._reopened(journal, found) for found in recovered.open)
+                return recovered, tuple(opened.reopened(journal, found) for found in recovered.open)
             except CorruptFrame as fault:
                 position = fault.details.get("position")
                 if position is None or position == known:
                     raise
                 known = position
                 journal.quarantine(position, unix_ms())
-
-    def _reopened(self, journal: Journal, found: OpenFrame) -> NewFrame:
-        keys = deadlines = options = None
-        if found.flags & (command.KEYS | command.DEADLINE | command.OPTIONS):
-            frame = journal.read(found.position)[1]
-            columns = command.columns(frame)
-            keys, deadlines = columns.keys, columns.deadline
-            options = command.head(frame).options
-        return NewFrame(
-            found.position, found.count, found.bytes, found.type, found.tenant, found.priority,
-            tuple((found.position + a, found.position + b) for a, b in found.open),
-            keys, deadlines, options,
-        )  # fmt: skip
 
     def drain(self, shard: int) -> None:
         """Accept nothing more for a shard that is being handed over."""
@@ -359,41 +347,3 @@ def open_journal(config: LeaderConfig, shard: int) -> SqliteJournal:
         outcome_retention_s=config.outcome_retention_s,
         idempotency_retention_s=config.idempotency_retention_s,
     )
-
-
-def new_frame(frame: bytes, head: command.Head, receipt: Receipt) -> NewFrame:
-    """What the machine needs of an accepted frame."""
-    header = command.header(frame)
-    keys = deadlines = None
-    if header.flags & (command.KEYS | command.DEADLINE):
-        columns = command.columns(frame, header)
-        keys, deadlines = columns.keys, columns.deadline
-    out = {s.index for s in receipt.skipped}
-    out.update(receipt.parked)
-    return NewFrame(
-        receipt.position, receipt.count, len(frame), head.type, head.tenant, head.priority,
-        _ranges(receipt.position, receipt.count, out), keys, deadlines, head.options,
-    )  # fmt: skip
-
-
-def _ranges(position: int, count: int, out: set[int]) -> tuple[tuple[int, int], ...]:
-    if not out:
-        return ((position, position + count),)
-    ranges: list[tuple[int, int]] = []
-    start: int | None = None
-    for index in range(count + 1):
-        runs = index < count and index not in out
-        if runs and start is None:
-            start = index
-        elif not runs and start is not None:
-            ranges.append((position + start, position + index))
-            start = None
-    return tuple(ranges)
-
-
-def _earliest(frame: bytes, receipt: Receipt) -> int | None:
-    """When the first parked task of a frame is due."""
-    if not receipt.parked:
-        return None
-    times = command.columns(frame).not_before
-    return min(times[index] for index in receipt.parked) if times else None

@@ -74,7 +74,14 @@ class _Lane:
 class Publisher:
     """Sends what callers offer. Only `parcels` and `promise` are shared with other threads."""
 
-    def __init__(self, engine: Engine, link: LeaderLink, session: Session) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        link: LeaderLink,
+        session: Session,
+        dice: random.Random | None = None,
+    ) -> None:
+        self._dice = dice or random.Random()
         self._engine = engine
         self._link = link
         self._session = session
@@ -84,7 +91,7 @@ class Publisher:
         self._resent = _Lane(None, QUEUE_MAX, 0.0)
         #: shards whose calls are being sent again
         self._troubled: Counter[int] = Counter()
-        self._turn = random.randrange(1 << 16)
+        self._turn = self._dice.randrange(1 << 16)
         self._ring: tuple[dict[int, str], list[int]] = ({}, [])
         self._end: ChimeraError | None = None
 
@@ -272,7 +279,7 @@ class Publisher:
             self._troubled[flight.shard] += 1
         flight.tries += 1
         cap = min(BACKOFF_FIRST_S * 2 ** min(flight.tries, 10), BACKOFF_CAP_S)
-        wait_s = max(delay_s, cap * random.uniform(0.5, 1.0))
+        wait_s = max(delay_s, cap * self._dice.uniform(0.5, 1.0))
         if not look:
             self._engine.later(wait_s, lambda: self._send(flight))
         else:
