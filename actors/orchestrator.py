@@ -37,10 +37,11 @@ from chimera.errors import (
 from chimera.store.control import ControlStore, Identity, Term
 from chimera.swarm import spec as specs
 from chimera.swarm.orchestrator import Orchestrator as Machine
+from chimera.swarm.orchestrator import view
 from chimera.swarm.orchestrator.effects import Answer, Effect, Persist
 from chimera.swarm.orchestrator.events import Apply, Event, Operate, Stop, Tick
 from chimera.swarm.orchestrator.start import check_store, declare
-from chimera.swarm.orders import Drain, Ordered, Pause, Resume, Scale
+from chimera.swarm.orders import Drain, Ordered, Pause, Preview, Resume, Scale
 from chimera.swarm.reports import OrchestratorConfig, OrchestratorPulse, Placement, SwarmStatus
 
 log = logging.getLogger(__name__)
@@ -108,6 +109,8 @@ class Orchestrator:
             machine = self._opened()
             children = machine.children.values()
             faults = machine.faults()
+            now = time.monotonic()
+            machine.look(now)
             return SwarmStatus(
                 swarm=self._config.swarm,
                 uuid=self._uuid,
@@ -122,6 +125,9 @@ class Orchestrator:
                 waiting_for=machine.waiting_for(),
                 stopping=bool(machine.stopping),
                 faults=(*faults, self._store_fault) if self._store_fault else faults,
+                observed_generation=view.observed_generation(machine),
+                conditions=machine.conditions.told(now, _unix_ms()),
+                pending=view.pending(machine),
             )
 
     @ray.method(concurrency_group="read")
@@ -150,6 +156,13 @@ class Orchestrator:
         """
         wanted = specs.from_dict(spec)
         return self._declare(lambda cause: Apply(cause, wanted, by)).generation
+
+    @ray.method(concurrency_group="read")
+    def preview(self, spec: dict[str, Any]) -> Preview:
+        """What `apply` of this spec would change and bring about. Raises SpecError."""
+        wanted = specs.from_dict(spec)
+        with self._lock:
+            return view.preview(self._opened(), wanted)
 
     @ray.method(concurrency_group="ctl")
     def drain(self, order: Drain, by: str) -> Ordered:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from chimera.client import Swarm, connect
 from chimera.client.address import resolve
+from chimera.errors import NotFound
 
 
 def join(swarm: str, address: str | None) -> bool:
@@ -18,6 +19,12 @@ def join(swarm: str, address: str | None) -> bool:
 
     join_ray(swarm, where)
     return True
+
+
+def join_living(swarm: str, address: str | None) -> None:
+    """Join the Ray cluster of a swarm that is to be up. Raises NotFound if it is not."""
+    if not join(swarm, address):
+        raise NotFound(f"swarm {swarm!r} is not up on this machine: `chimera up` starts it")
 
 
 def client(swarm: str, tenant: str, address: str | None, timeout_s: float) -> Swarm:

@@ -9,7 +9,10 @@ from importlib.metadata import PackageNotFoundError, version
 import click
 
 #: command → its module in this package, in the order in which help lists them
-COMMANDS = ("up", "down", "dev", "status", "submit", "result", "serve", "doctor")
+COMMANDS = (
+    "up", "down", "dev", "status", "apply", "scale", "drain", "pause", "resume", "submit", "result",
+    "serve", "doctor",
+)  # fmt: skip
 
 
 class _Commands(click.Group):

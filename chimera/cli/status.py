@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
 from rich.markup import escape
 from rich.tree import Tree
 
-from chimera.cli.joining import join
+from chimera import names
+from chimera.cli.joining import join_living
 from chimera.cli.output import ERROR, Output, address_option, command
-from chimera.errors import NotFound
 from chimera.swarm import merge
-from chimera.swarm.reports import LeaderReport, RegionReport, SwarmStatus
+from chimera.swarm.reports import Condition, LeaderReport, RegionReport, SwarmStatus
 
 
 @command()
@@ -29,8 +30,7 @@ def status(out: Output, swarm: str, address: str | None) -> int:
 
 def read_status(swarm: str, address: str | None) -> SwarmStatus:
     """What is observed of a swarm. Raises NotFound if it is not up."""
-    if not join(swarm, address):
-        raise NotFound(f"swarm {swarm!r} is not up on this machine: `chimera up` starts it")
+    join_living(swarm, address)
     from chimera.actors import boot
 
     return boot.status(swarm)
@@ -57,13 +57,35 @@ def show(out: Output, status: SwarmStatus) -> None:
 def tree(status: SwarmStatus) -> Tree:
     """The swarm as a tree: orchestrator, coordinators, leaders with shards, workers."""
     state = "[green]ready[/]" if status.ready else f"[yellow]{escape(_waits(status))}[/]"
-    root = Tree(f"[bold]{escape(status.swarm)}[/] {state}, generation {status.generation}")
+    seen = status.observed_generation
+    behind = f" [yellow]({seen} observed)[/]" if 0 < seen < status.generation else ""
+    root = Tree(f"[bold]{escape(status.swarm)}[/] {state}, generation {status.generation}{behind}")
     process = status.process
     top = root.add(f"orchestrator [dim]pid {process.pid}, term {status.term}[/]")
     _add_faults(top, status.faults)
+    notable = _notable(status)
+    _add_conditions(top, notable, names.ORCHESTRATOR)
     for name in sorted(status.regions):
-        _add_region(top, status.regions[name])
+        _add_region(top, status.regions[name], notable)
     return root
+
+
+#: what a condition is when there is nothing to say about it
+_QUIET = {"Ready": "True", "Reconciled": "True", "Degraded": "False", "Paused": "False"}
+
+
+def _notable(status: SwarmStatus) -> list[Condition]:
+    """Conditions that a person would want to know of; faults are shown by themselves."""
+    found = (one for one in status.conditions if one.type != "Degraded")
+    return [one for one in found if _QUIET.get(one.type) != one.status]
+
+
+def _add_conditions(branch: Tree, conditions: list[Condition], subject: str) -> None:
+    for one in conditions:
+        if one.subject == subject:
+            at = datetime.fromtimestamp(one.since / 1000).astimezone().strftime("%H:%M:%S")
+            told = f"{one.type}={one.status} {one.reason}: {one.message}"
+            branch.add(f"[yellow]{escape(told)}[/] [dim]since {at}[/]")
 
 
 def _waits(status: SwarmStatus) -> str:
@@ -72,7 +94,7 @@ def _waits(status: SwarmStatus) -> str:
     return f"waits for {status.waiting_for}" if status.waiting_for else "not ready"
 
 
-def _add_region(top: Tree, region: RegionReport) -> None:
+def _add_region(top: Tree, region: RegionReport, notable: list[Condition]) -> None:
     state = "ready" if region.ready else "[yellow]not ready[/]"
     failovers = f", {region.failovers} failovers" if region.failovers else ""
     branch = top.add(
@@ -80,22 +102,24 @@ def _add_region(top: Tree, region: RegionReport) -> None:
         f" [dim]pid {region.process.pid}, term {region.term}{failovers}[/]"
     )
     _add_faults(branch, region.faults)
+    _add_conditions(branch, notable, region.coordinator)
     counted = merge.totals(region.tally)
     done = ", ".join(f"{counted[name]:,} {name}" for name in _SHOWN if counted.get(name))
     run = merge.latency(region.tally, "run", (0.5, 0.99))
     if done and run:
         branch.add(f"{done}; a task takes {_span(run[0])}, 1 of 100 over {_span(run[1])}")
     for leader in region.leaders:
-        _add_leader(branch, leader)
+        _add_leader(branch, leader, notable)
 
 
-def _add_leader(branch: Tree, leader: LeaderReport) -> None:
+def _add_leader(branch: Tree, leader: LeaderReport, notable: list[Condition]) -> None:
     state = "ready" if leader.ready else "[yellow]not ready[/]"
     counters = leader.counters
     done = ", ".join(f"{counters[name]:,} {name}" for name in _SHOWN if counters.get(name))
     tail = f": {done}" if done else ""
     child = branch.add(f"{escape(leader.leader)} {state} [dim]pid {leader.process.pid}[/]{tail}")
     _add_faults(child, leader.faults)
+    _add_conditions(child, notable, leader.leader)
     for shard in sorted(leader.shards, key=lambda one: one.shard):
         kind = "" if shard.state == "serving" else f" [yellow]{shard.state}[/]"
         waiting = f", {shard.open:,} open" if shard.open else ""

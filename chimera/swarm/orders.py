@@ -67,6 +67,15 @@ class Ordered:
     changes: tuple[Change, ...]  #: empty: it was so already
 
 
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What another spec would change, and what would be done about it."""
+
+    generation: int  #: that it would have; the present one if nothing changes
+    changes: tuple[Change, ...]
+    actions: tuple[str, ...]  #: in words, in the order in which they begin
+
+
 def verb(order: Order) -> str:
     """What an order is called: its name in the audit log and on the command line."""
     return type(order).__name__.lower()

@@ -250,6 +250,18 @@ class OrchestratorConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Condition:
+    """Something that holds of a part of the swarm, or does not."""
+
+    subject: str  #: the actor's name; `orchestrator` for the swarm as a whole
+    type: str  #: `Ready`, `Reconciled`, `Degraded`, `Paused` or `Draining`
+    status: str  #: `True`, `False` or `Unknown`
+    reason: str  #: one word, for programs
+    message: str = ""  #: for people
+    since: int = 0  #: when `status` changed last, Unix ms; of this incarnation at most
+
+
+@dataclass(frozen=True, slots=True)
 class SwarmStatus:
     """What is observed of a swarm, beside what is declared."""
 
@@ -266,6 +278,11 @@ class SwarmStatus:
     waiting_for: str  #: what is missing for `ready`; empty: nothing
     stopping: bool
     faults: tuple[str, ...] = ()  #: what a person should see
+    #: the newest generation that every coordinator and leader works by; 0: not all were heard
+    observed_generation: int = 0
+    conditions: tuple[Condition, ...] = ()
+    #: what is yet to be done for it to be as declared, in words; empty: it is
+    pending: tuple[str, ...] = ()
 
     def processes(self) -> tuple[Owner, ...]:
         """Every process that was heard of: coordinators first, workers last."""

@@ -96,4 +96,4 @@ class Survey:
     """Find out who lives. `Surveyed` follows."""
 
 
-Effect = Persist | Survey | Attach | Knock | Configure | Answer
+Effect = Persist | Survey | Attach | Knock | Answer

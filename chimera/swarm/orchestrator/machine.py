@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from chimera import names
 from chimera.errors import ChimeraError, ImpossibleStep, NotReady
-from chimera.swarm import orders
 from chimera.swarm import spec as specs
 from chimera.swarm.coordinator.effects import Audit
 from chimera.swarm.health import Health
-from chimera.swarm.orchestrator import regions
+from chimera.swarm.orchestrator import regions, view
+from chimera.swarm.orchestrator.conditions import Conditions
 from chimera.swarm.orchestrator.effects import (
     Act,
     Answer,
@@ -39,12 +39,16 @@ from chimera.swarm.orchestrator.events import (
     Surveyed,
     Tick,
 )
+from chimera.swarm.orchestrator.plan import Seen, Wanted, coordinators
 from chimera.swarm.orchestrator.start import Declared
 from chimera.swarm.orchestrator.state import TABLE, Child, ChildState, Patience
-from chimera.swarm.orders import Drain, Ordered
+from chimera.swarm.orchestrator.wishes import wish
+from chimera.swarm.orders import Ordered
 from chimera.swarm.restart import next_restart
-from chimera.swarm.spec import Spec
 from chimera.swarm.story import Story
+
+#: between two looks at what holds
+LOOK_S = 0.5
 
 _UNHEARD = (ChildState.MAKING, ChildState.FOUND, ChildState.AWAY)
 
@@ -66,6 +70,8 @@ class Orchestrator:
         self.stopping: list[int] = []  #: causes of the stops to be answered
         self.ready = False
         self.ready_since = 0.0
+        self.conditions = Conditions()
+        self.looked_at = float("-inf")
         self._declared, self._order = declared, order
         self._acts: list[Act] = []
         self._audits: list[Audit] = []
@@ -84,10 +90,8 @@ class Orchestrator:
     def step(self, event: Event, now: float) -> list[Effect]:
         """Take in one event at `now` (seconds, monotonic); returns what is to be done, in order."""
         match event:
-            case Apply():
-                return self._on_apply(event, now)
-            case Operate():
-                return self._on_operate(event, now)
+            case Apply() | Operate():
+                return self._on_declare(event, now)
             case Ended():
                 self._on_ended(event, now)
             case Knocked():
@@ -104,6 +108,8 @@ class Orchestrator:
                 self._on_surveyed(event, now)
             case Tick():
                 self._on_tick(now)
+                if now - self.looked_at >= LOOK_S:
+                    self.look(now)
         if self.surveyed:
             self._converge(now)
         self._judge(now)
@@ -111,13 +117,28 @@ class Orchestrator:
 
     # events, by name
 
-    def _on_apply(self, event: Apply, now: float) -> list[Effect]:
+    def _on_declare(self, event: Apply | Operate, now: float) -> list[Effect]:
         try:
-            wanted = specs.carried_over(self.spec, event.spec)
-            specs.check_change(self.spec, wanted)
-            return self._declare(event, wanted, "apply", self.spec.name, now)
+            if self.stopping:
+                raise NotReady("the swarm is being stopped")
+            wished = wish(self.spec, event, self.children.values())
         except ChimeraError as fault:
             return [Answer(event.cause, error=fault)]
+        changes = specs.changes(self.spec, wished.spec)
+        if not changes:
+            return [Answer(event.cause, Ordered(self.generation, ()))]
+        self.spec = wished.spec
+        self.generation += 1
+        told = {change.key: [change.old, change.new] for change in changes}
+        self._audit(
+            wished.action, wished.subject, by=event.by, generation=self.generation, changes=told
+        )
+        up = [child for child in self.children.values() if child.state is ChildState.UP]
+        acts: list[Act] = [self._configure(child, now) for child in up]
+        acts.append(Answer(event.cause, Ordered(self.generation, changes)))
+        self._judge(now)
+        audits, self._audits = tuple(self._audits), []
+        return [Persist(audits, tuple(acts), (self.generation, self.spec), event.by)]
 
     def _on_ended(self, event: Ended, now: float) -> None:
         child = self._current(event.region, event.serial)
@@ -155,15 +176,6 @@ class Orchestrator:
             self._attach(child, now, "its name is taken")
         else:
             self._bury(child, now, event.reason)
-
-    def _on_operate(self, event: Operate, now: float) -> list[Effect]:
-        order = event.order
-        target = order.target if isinstance(order, Drain) else self.spec.name
-        try:
-            wanted = orders.ordered(self.spec, order, self._workers())
-            return self._declare(event, wanted, orders.verb(order), target, now)
-        except ChimeraError as fault:
-            return [Answer(event.cause, error=fault)]
 
     def _on_pulse(self, event: Pulse, now: float) -> None:
         child = self._current(event.region, event.serial)
@@ -219,28 +231,24 @@ class Orchestrator:
     # what follows from the state as a whole
 
     def _converge(self, now: float) -> None:
-        for child in self.children.values():
-            if self.stopping:
-                if child.state is ChildState.UP and child.report is not None:
-                    self._audit("retire", names.coordinator(child.region))
+        for action in coordinators(self.wanted(), self.seen()):
+            child = self.children[names.region(action.subject)]
+            match action.verb:
+                case "retire" if child.report is not None:
+                    self._audit("retire", action.subject)
                     self._acts.append(Retire(child.region, child.serial, child.report.process))
                     self.health.forget(child.region)
-                    self._become(child, ChildState.RETIRING, now, "the swarm is stopped")
-                elif child.state is ChildState.AWAY:
+                    self._become(child, ChildState.RETIRING, now, action.why)
+                case "leave" if child.state is ChildState.AWAY:
                     child.fault = "out of reach when the swarm was stopped: it lives on"
                     self._bury(child, now, child.fault)
-            elif child.state is ChildState.MISSING and now >= child.retry_at:
-                if self._is_linked(child):
-                    self._leave(child, now, "not heard over its link yet")
-                else:
+                case "make" if child.state is ChildState.MISSING and now >= child.retry_at:
                     self._make(child, now)
-            elif (
-                child.state is ChildState.UP
-                and child.report is not None
-                and child.report.generation < self.generation
-                and now - child.told_at >= self.patience.configure_s
-            ):
-                self._plain.append(self._configure(child, now))
+                case "reach" if child.state is ChildState.MISSING and now >= child.retry_at:
+                    self._leave(child, now, "not heard over its link yet")
+                case "configure" if now - child.told_at >= self.patience.configure_s:
+                    self._audit("configure", action.subject, generation=self.generation)
+                    self._acts.append(self._configure(child, now))
         if self.stopping and self.is_stopped():
             self._acts += [Answer(cause) for cause in self.stopping if cause >= 0]
             self.stopping = [-1]  # stopped for good: nothing is made again
@@ -254,6 +262,19 @@ class Orchestrator:
         ready = not self.waiting_for()
         if ready != self.ready:
             self.ready, self.ready_since = ready, now
+
+    def look(self, now: float) -> None:
+        """Note what holds now, so that it is known since when."""
+        self.looked_at = now
+        self.conditions.look(view.conditions_of(self), now)
+
+    def wanted(self) -> Wanted:
+        """What is declared, as `plan` takes it."""
+        return Wanted(self.spec, self.generation, bool(self.stopping))
+
+    def seen(self) -> dict[str, Seen]:
+        """What is observed, as `plan` takes it."""
+        return {name: Seen(child.state, child.report) for name, child in self.children.items()}
 
     def waiting_for(self) -> str:
         """What is missing for the swarm to be ready; empty: nothing."""
@@ -270,31 +291,6 @@ class Orchestrator:
         return tuple(one for child in self.children.values() for one in regions.faults(child))
 
     # steps
-
-    def _declare(
-        self, event: Apply | Operate, wanted: Spec, action: str, subject: str, now: float
-    ) -> list[Effect]:
-        """Make another spec the declared one. Raises NotReady."""
-        if self.stopping:
-            raise NotReady("the swarm is being stopped")
-        changes = specs.changes(self.spec, wanted)
-        if not changes:
-            return [Answer(event.cause, Ordered(self.generation, ()))]
-        self.spec = wanted
-        self.generation += 1
-        told = {change.key: [change.old, change.new] for change in changes}
-        self._audit(action, subject, by=event.by, generation=self.generation, changes=told)
-        up = [child for child in self.children.values() if child.state is ChildState.UP]
-        acts: list[Act] = [self._configure(child, now) for child in up]
-        acts.append(Answer(event.cause, Ordered(self.generation, changes)))
-        self._judge(now)
-        audits, self._audits = tuple(self._audits), []
-        return [Persist(audits, tuple(acts), (self.generation, self.spec), event.by)]
-
-    def _workers(self) -> set[str]:
-        """Those that live, as far as was heard."""
-        reports = [child.report for child in self.children.values() if child.report is not None]
-        return {w.name for report in reports for leader in report.leaders for w in leader.workers}
 
     def _attach(self, child: Child, now: float, why: str) -> None:
         child.serial = self._next_serial()

@@ -70,4 +70,8 @@ def missing(spec: Spec, child: Child, generation: int) -> str:
         return "workers to load their handlers"
     if serving < shards or not report.ready:
         return f"{serving} of {shards} shards are served"
+    revision = specs.worker_revision(spec)
+    workers = [worker for leader in report.leaders for worker in leader.workers]
+    if old := sum(worker.revision not in ("", revision) for worker in workers):
+        return f"{old} of {len(workers)} workers to be replaced by newer ones"
     return ""

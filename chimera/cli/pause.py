@@ -1,0 +1,30 @@
+"""`chimera pause`: start no task of some types or tenants until they are resumed."""
+
+from __future__ import annotations
+
+import click
+
+from chimera.cli.output import Output, address_option, command
+from chimera.cli.scale import give, wait_options
+from chimera.swarm.orders import Pause
+
+
+@command()
+@address_option
+@click.argument("types", nargs=-1)
+@click.option("--tenant", "tenants", multiple=True, help="A tenant; may be given several times.")
+@wait_options
+def pause(
+    out: Output, swarm: str, address: str | None, types: tuple[str, ...],
+    tenants: tuple[str, ...], wait: bool, timeout: float,
+) -> None:  # fmt: skip
+    """Start no more tasks of these types and tenants.
+
+    What runs goes on, what is submitted is accepted and waits; it survives every failover.
+
+    \b
+    Examples:
+      chimera pause charge mail.send
+      chimera pause --tenant acme --wait
+    """
+    give(out, swarm, address, Pause(types, tenants), wait, timeout)
