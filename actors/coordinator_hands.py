@@ -88,9 +88,9 @@ class Hands:
         match effect:
             case Take():
                 self._take(effect)
-            case Release(leader, serial, term, shard):
+            case Release(leader, serial, term, shard, finish):
                 self._order(
-                    leader, serial, lambda handle: handle.release.remote(term, shard),
+                    leader, serial, lambda handle: handle.release.remote(term, shard, finish),
                     lambda why: ReleaseRefused(leader, serial, shard, why),
                 )  # fmt: skip
             case Configure(leader, serial, config):

@@ -280,11 +280,14 @@ class Leader:
         self._announce()
 
     @ray.method(concurrency_group="ctl")
-    def release(self, term: int, shard: int) -> None:
-        """Hand a shard over; it is gone from the report when it may be taken."""
+    def release(self, term: int, shard: int, finish: bool = False) -> None:
+        """Hand a shard over, if `finish` after what runs of it.
+
+        It is gone from the report when it may be taken.
+        """
         self._check_term(term)
         self._shards.drain(shard)
-        self._inbox.put(events.ReleaseAsked(shard))
+        self._inbox.put(events.ReleaseAsked(shard, finish))
 
     @ray.method(concurrency_group="ctl")
     def configure(self, term: int, config: LeaderConfig) -> None:

@@ -15,18 +15,19 @@ import msgspec
 
 from chimera import names
 from chimera.errors import InvalidRequest, NotFound
-from chimera.swarm.spec import Change, Operations, RegionSpec, Spec
+from chimera.swarm.spec import Change, Operations, RegionSpec, Spec, can_host, is_apart
 
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Let a leader or a worker finish what it has in hand, hand over, and end.
+    """Let a part of the swarm finish what it has in hand and hand over.
 
-    A leader's shards go to the other leaders of its region; it is made again when the drain is
-    undone. A worker is replaced.
+    A leader's shards go to the other leaders of its region, and it ends; it is made again when the
+    drain is undone. A worker ends and is replaced. A region, by the name of its coordinator, hands
+    its shards over to other regions, and has them back when the drain is undone.
     """
 
-    target: str  #: name of a leader or worker, as status shows it
+    target: str  #: name of a coordinator, leader or worker, as status shows it
     undo: bool = False  #: end the drain: what was drained serves again
 
 
@@ -99,10 +100,10 @@ def ordered(spec: Spec, order: Order, workers: Collection[str] = ()) -> Spec:
 def _drained(spec: Spec, order: Drain, workers: Collection[str]) -> Spec:
     target, tier = order.target, names.tier(order.target)
     drained = {name for name in spec.operations.drained if _exists(name, spec, workers)}
-    if tier not in ("leader", "worker"):
+    if tier not in ("coordinator", "leader", "worker"):
         raise InvalidRequest(
-            f"{target!r} cannot be drained: name a leader or a worker as `chimera status` does,"
-            f" such as {names.leader(spec.regions[0].name, 0)}"
+            f"{target!r} cannot be drained: name a coordinator, a leader or a worker as"
+            f" `chimera status` does, such as {names.leader(spec.regions[0].name, 0)}"
         )
     if order.undo:
         if target not in drained:
@@ -119,7 +120,23 @@ def _drained(spec: Spec, order: Drain, workers: Collection[str]) -> Spec:
                 f"{target} is the last leader of region {region.name} that is not drained:"
                 " nobody could take its shards"
             )
-    return _operating(spec, drained=tuple(sorted(drained)))
+    found = _operating(spec, drained=tuple(sorted(drained)))
+    if tier == "coordinator":
+        _check_region(found, spec.region(names.region(target)))
+    return found
+
+
+def _check_region(spec: Spec, region: RegionSpec) -> None:
+    """Raise InvalidRequest if a region, as the spec drains it, could not hand its shards over."""
+    if is_apart(region):
+        raise InvalidRequest(
+            f"region {region.name} cannot be drained: its journals are where its labels or its"
+            " link say, and no other region can open them"
+        )
+    if not any(can_host(spec, other) for other in spec.regions):
+        raise InvalidRequest(
+            f"region {region.name} is the last that is not drained and could take its shards"
+        )
 
 
 def region_leaders(region: RegionSpec, drained: Collection[str]) -> tuple[str, ...]:
@@ -131,6 +148,8 @@ def region_leaders(region: RegionSpec, drained: Collection[str]) -> tuple[str, .
 def _exists(name: str, spec: Spec, workers: Collection[str]) -> bool:
     if names.tier(name) == "worker":
         return name in workers
+    if names.tier(name) == "coordinator":
+        return any(name == names.coordinator(region.name) for region in spec.regions)
     return any(name in region_leaders(region, ()) for region in spec.regions)
 
 

@@ -62,9 +62,11 @@ class PolicySpec(msgspec.Struct, frozen=True, kw_only=True):
 class Operations(msgspec.Struct, frozen=True, kw_only=True):
     """What operators ordered of the living swarm, beside what its spec's file declares."""
 
-    drained: tuple[str, ...] = ()  #: leaders and workers, by name
+    drained: tuple[str, ...] = ()  #: leaders, workers, and regions by their coordinators' names
     paused_types: tuple[str, ...] = ()
     paused_tenants: tuple[str, ...] = ()
+    #: shard → region that has it, where that is not the one of its birth; empty: none just now
+    homes: dict[str, str] = {}
 
 
 class HttpSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,7 +149,7 @@ def carried_over(old: Spec, new: Spec) -> Spec:
     found = tuple(
         name
         for name in old.operations.drained
-        if names.tier(name) == "worker"
+        if names.tier(name) != "leader"
         or any(name == names.leader(region, i) for region, n in leaders for i in range(n))
     )
     return msgspec.structs.replace(
@@ -183,9 +185,34 @@ def check_change(old: Spec, new: Spec) -> None:
 
 
 def region_shards(spec: Spec, region: str) -> tuple[int, ...]:
-    """Those shards of the ring that the region serves: dealt out in the order of regions."""
-    place = spec.regions.index(spec.region(region))
-    return tuple(range(place, spec.shards, len(spec.regions)))
+    """Those shards of the ring that the region serves."""
+    spec.region(region)
+    return tuple(shard for shard in range(spec.shards) if home(spec, shard) == region)
+
+
+def birthplace(spec: Spec, shard: int) -> str:
+    """The region that a shard was made in: dealt out in the order of regions."""
+    return spec.regions[shard % len(spec.regions)].name
+
+
+def home(spec: Spec, shard: int) -> str:
+    """The region that has a shard now; empty: none, it is on its way."""
+    return spec.operations.homes.get(str(shard), birthplace(spec, shard))
+
+
+def is_drained(spec: Spec, region: str) -> bool:
+    """Whether a region is to hand its shards over."""
+    return names.coordinator(region) in spec.operations.drained
+
+
+def is_apart(region: RegionSpec) -> bool:
+    """Whether a region's journals may be on another machine: then no other region can open them."""
+    return bool(region.link or region.labels)
+
+
+def can_host(spec: Spec, region: RegionSpec) -> bool:
+    """Whether a region can be given the shards of another one."""
+    return not is_apart(region) and not is_drained(spec, region.name)
 
 
 def type_policies(spec: Spec) -> dict[str, dict[str, Any]]:

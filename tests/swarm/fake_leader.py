@@ -150,7 +150,7 @@ class FakeLeader:
             self._shards[shard] = ShardInfo(shard, epoch, state, 0)
 
     @ray.method(concurrency_group="ctl")
-    def release(self, term: int, shard: int) -> None:
+    def release(self, term: int, shard: int, finish: bool = False) -> None:
         self._check(term)
         log(self._directory, what="release", leader=self._name, shard=shard)
         with journal(self._directory, shard) as content:

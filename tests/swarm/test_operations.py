@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
+import chimera
 from chimera import names
 from chimera.actors import boot, operate
 from chimera.errors import InvalidRequest, NotFound
@@ -204,3 +205,27 @@ def test_a_pool_grows_under_load_and_shrinks_after_it(swarm: World) -> None:
     load.check_each_ran_once()
     until(lambda: len(swarm.workers()) == 1)
     assert swarm.counter("worker_deaths") == 0
+
+
+def test_a_region_is_drained_under_load_and_has_its_shards_back(
+    ray_cluster: Any, tmp_path: Path
+) -> None:
+    size = {"leaders": 1, "workers": 1}
+    regions = [{"name": "local", **size}, {"name": "other", **size}]
+    world = World(f"o{uuid.uuid4().hex[:8]}", tmp_path, shards=4, regions=regions)
+    try:
+        boot.up(world.spec, timeout_s=WITHIN_S)
+        world.client = chimera.connect(world.name, timeout_s=WITHIN_S)
+        load = Load(world)
+        try:
+            status = ordered(world, orders.Drain("coordinator/other"))
+            assert sorted(status.regions["local"].placement) == [0, 1, 2, 3]
+            assert not status.regions["other"].placement
+            status = ordered(world, orders.Drain("coordinator/other", undo=True))
+            assert sorted(status.regions["other"].placement) == [1, 3]
+        finally:
+            load.stop()
+        load.check_each_ran_once()
+        world.check_one_outcome_each(load.EACH * len(load.bulks))
+    finally:
+        world.down()

@@ -39,6 +39,8 @@ class Release:
     serial: int
     term: int
     shard: int
+    #: let what runs of it finish first: its next owner will not know whom to ask for that
+    finish: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,7 @@ class Coordinator:
                 state.plain.append(StepDown(event.reason))
         if state.surveyed and (isinstance(event, (Tick, Planned)) or self._marks() != quiet):
             # moving work comes first: nobody waits for a leader to be made again
+            seats.let_go(state, now)
             seats.order_free(state, now)
             leaders.make_missing(state, now)
             leaders.configure(state, now)
@@ -119,6 +120,7 @@ class Coordinator:
         held = [
             shard.state is SeatState.HELD and shard.info == "serving"
             for shard in state.shards.values()
+            if seats.is_ours(state, shard)
         ]
         faults = [child.fault for child in state.leaders.values() if child.fault]
         faults += [

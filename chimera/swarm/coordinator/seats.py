@@ -17,8 +17,8 @@ def absorb(state: State, child: Child, report: LeaderReport, now: float) -> None
     named = set()
     for info in report.shards:
         shard = state.shards.get(info.shard)
-        if shard is None:
-            continue  # another region's by the plan: the spec decides, not a report
+        if shard is None:  # another region's by the plan: it is to be let go
+            shard = state.shards[info.shard] = Shard(info.shard)
         named.add(info.shard)
         if info.state == "taking":
             _taking(state, child, shard, now)
@@ -139,6 +139,7 @@ def order_free(state: State, now: float) -> None:
         shard
         for _, shard in sorted(state.shards.items())
         if shard.state is SeatState.FREE
+        and is_ours(state, shard)
         and now >= shard.not_before
         and (shard.known or not _may_be_elsewhere(state, now))
     ]
@@ -225,11 +226,27 @@ def _order(state: State, shard: Shard, leader: str, now: float) -> None:
     )  # fmt: skip
 
 
+def is_ours(state: State, shard: Shard) -> bool:
+    """Whether the plan has a shard in this region."""
+    return shard.number in state.plan.shards
+
+
+def let_go(state: State, now: float) -> None:
+    """Give up what the plan has in another region; its leaders let what runs of it finish."""
+    for shard in [shard for shard in state.shards.values() if not is_ours(state, shard)]:
+        if shard.state is SeatState.FREE:
+            del state.shards[shard.number]
+            state.changes += 1
+        elif shard.state is SeatState.HELD and shard.info == "serving":
+            shard.bound_for = ""
+            _release(state, shard, now, "another region's")
+
+
 def rebalance(state: State, now: float) -> None:
     """Move one shard towards an even spread, once nothing else has changed for a while."""
     if now - state.changed_at < state.patience.settled_s:
         return
-    movable = [s for s in state.shards.values() if s.info != "lost_tail"]
+    movable = [s for s in state.shards.values() if s.info != "lost_tail" and is_ours(state, s)]
     if any(s.state is not SeatState.HELD or s.info != "serving" for s in movable):
         return
     targets = [
@@ -255,6 +272,6 @@ def _release(state: State, shard: Shard, now: float, why: str) -> None:
     donor = state.leaders[shard.owner]
     state.seat(shard, SeatState.RELEASING, donor.name, now, why)
     state.do(
-        Release(donor.name, donor.serial, state.term, shard.number),
+        Release(donor.name, donor.serial, state.term, shard.number, not is_ours(state, shard)),
         "release", f"shard {shard.number}", leader=donor.name, taker=shard.bound_for,
     )  # fmt: skip

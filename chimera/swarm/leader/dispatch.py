@@ -178,7 +178,7 @@ EXPIRED_BODY = outcome.encode_failure(
 def admit(state: State, piece: Piece, now: Instant) -> int:
     """How many tasks of a piece the limits of its type allow now."""
     shard = state.shards[piece.shard]
-    if shard.refused or state.is_paused(piece):
+    if shard.refused or shard.finishing or state.is_paused(piece):
         return 0
     if piece.keys is not None and not piece.forced and shard.keys.held.get(piece.tenant):
         return 0

@@ -175,6 +175,7 @@ class ReleaseAsked:
     """Hand the shard over."""
 
     shard: int
+    finish: bool = False  #: when what runs of it is recorded; else at once
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,7 @@ def _on_tick(state: State, event: Tick, now: Instant) -> list[Effect]:
         *intake.expire(state, now),
         *intake.ask_due(state, now),
         *settle.retry_refused(state, now),
+        *takeover.finish(state),
         *dispatch.fill(state, now),
     ]
 

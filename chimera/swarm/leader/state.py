@@ -131,6 +131,7 @@ class Shard:
     number: int
     epoch: int
     phase: str = "adopting"  #: then `serving`, and perhaps `releasing`
+    finishing: bool = False  #: nothing more of it is started; it is released when all is recorded
     open: int = 0  #: tasks accepted and not settled
     keys: KeyBook = field(default_factory=KeyBook)
     cancelling: set[int] = field(default_factory=set)

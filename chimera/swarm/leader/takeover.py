@@ -35,17 +35,46 @@ def on_shard_lost(state: State, event: ShardLost, now: Instant) -> list[Effect]:
 
 
 def on_release(state: State, event: ReleaseAsked, now: Instant) -> list[Effect]:
-    """Hand over at once: the new owner asks our workers for what they hold and run."""
+    """Hand over, at once unless it is to finish first."""
     shard = state.shards.get(event.shard)
     if shard is None:
         return [CloseShard(event.shard)]
+    if event.finish:
+        shard.finishing = True
+        return finish(state)
+    return _release(state, shard)
+
+
+def finish(state: State) -> list[Effect]:
+    """Release the shards of which nothing runs any more."""
+    ending = [shard for shard in state.shards.values() if shard.finishing]
+    if not ending:
+        return []
+    flying = {
+        piece.shard
+        for worker in state.workers.values()
+        for flight in worker.flights.values()
+        if not flight.void
+        for piece in flight.rest(flight.done)
+    }
+    return [
+        effect
+        for shard in ending
+        if shard.phase == "serving" and shard.number not in flying
+        if not shard.pending and not shard.abroad()
+        for effect in _release(state, shard)
+    ]
+
+
+def _release(state: State, shard: Shard) -> list[Effect]:
+    """Hand over: the new owner asks our workers for what they hold and run."""
     shard.phase = "releasing"
     state.ready.drop_shard(shard.number)
     if shard.pending and not shard.refused:
         return []
-    del state.shards[event.shard]
-    _forget(state, event.shard)
-    return [CloseShard(event.shard)]
+    del state.shards[shard.number]
+    _forget(state, shard.number)
+    return [CloseShard(shard.number)]
 
 
 def _forget(state: State, number: int) -> None:

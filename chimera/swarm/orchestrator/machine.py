@@ -40,9 +40,10 @@ from chimera.swarm.orchestrator.events import (
     Tick,
 )
 from chimera.swarm.orchestrator.plan import Seen, Wanted, coordinators
+from chimera.swarm.orchestrator.rehome import rehomed
 from chimera.swarm.orchestrator.start import Declared
 from chimera.swarm.orchestrator.state import TABLE, Child, ChildState, Patience
-from chimera.swarm.orchestrator.wishes import wish
+from chimera.swarm.orchestrator.wishes import Wish, wish
 from chimera.swarm.orders import Ordered
 from chimera.swarm.restart import next_restart
 from chimera.swarm.story import Story
@@ -76,6 +77,7 @@ class Orchestrator:
         self._acts: list[Act] = []
         self._audits: list[Audit] = []
         self._plain: list[Effect] = []
+        self._by = ""  #: who declared another spec in this step; empty: nobody did
         self._serials = 0
 
     def begin(self, now: float) -> list[Effect]:
@@ -125,20 +127,13 @@ class Orchestrator:
         except ChimeraError as fault:
             return [Answer(event.cause, error=fault)]
         changes = specs.changes(self.spec, wished.spec)
+        answer = Answer(event.cause, Ordered(self.generation + bool(changes), changes))
         if not changes:
-            return [Answer(event.cause, Ordered(self.generation, ()))]
-        self.spec = wished.spec
-        self.generation += 1
-        told = {change.key: [change.old, change.new] for change in changes}
-        self._audit(
-            wished.action, wished.subject, by=event.by, generation=self.generation, changes=told
-        )
-        up = [child for child in self.children.values() if child.state is ChildState.UP]
-        acts: list[Act] = [self._configure(child, now) for child in up]
-        acts.append(Answer(event.cause, Ordered(self.generation, changes)))
+            return [answer]
+        self._declare(wished, event.by, now)
+        self._acts.append(answer)
         self._judge(now)
-        audits, self._audits = tuple(self._audits), []
-        return [Persist(audits, tuple(acts), (self.generation, self.spec), event.by)]
+        return self._flush()
 
     def _on_ended(self, event: Ended, now: float) -> None:
         child = self._current(event.region, event.serial)
@@ -249,6 +244,9 @@ class Orchestrator:
                 case "configure" if now - child.told_at >= self.patience.configure_s:
                     self._audit("configure", action.subject, generation=self.generation)
                     self._acts.append(self._configure(child, now))
+        moved = None if self.stopping else rehomed(self.spec, self.generation, self.seen())
+        if moved is not None:
+            self._declare(Wish(moved, "rehome", self.spec.name), names.ORCHESTRATOR, now)
         if self.stopping and self.is_stopped():
             self._acts += [Answer(cause) for cause in self.stopping if cause >= 0]
             self.stopping = [-1]  # stopped for good: nothing is made again
@@ -291,6 +289,14 @@ class Orchestrator:
         return tuple(one for child in self.children.values() for one in regions.faults(child))
 
     # steps
+
+    def _declare(self, wished: Wish, by: str, now: float) -> None:
+        """Make another spec the declared one, and tell it to all coordinators."""
+        told = {one.key: [one.old, one.new] for one in specs.changes(self.spec, wished.spec)}
+        self.spec, self.generation, self._by = wished.spec, self.generation + 1, by
+        self._audit(wished.action, wished.subject, by=by, generation=self.generation, changes=told)
+        up = [child for child in self.children.values() if child.state is ChildState.UP]
+        self._acts += [self._configure(child, now) for child in up]
 
     def _attach(self, child: Child, now: float, why: str) -> None:
         child.serial = self._next_serial()
@@ -372,9 +378,10 @@ class Orchestrator:
     def _flush(self) -> list[Effect]:
         effects: list[Effect] = []
         if self._acts or self._audits:
-            effects.append(Persist(tuple(self._audits), tuple(self._acts)))
+            spec = (self.generation, self.spec) if self._by else None
+            effects.append(Persist(tuple(self._audits), tuple(self._acts), spec, self._by))
         effects += self._plain
-        self._acts, self._audits, self._plain = [], [], []
+        self._acts, self._audits, self._plain, self._by = [], [], [], ""
         return effects
 
     def _next_serial(self) -> int:
@@ -383,14 +390,6 @@ class Orchestrator:
 
     def check(self) -> None:
         """Raise ImpossibleStep unless every invariant holds."""
-        faults = [
-            f"{child.region} is up without a report"
-            for child in self.children.values()
-            if child.state is ChildState.UP and child.report is None
-        ]
-        if {region.name for region in self.spec.regions} != self.children.keys():
-            faults.append("regions and coordinators differ")
-        if self._acts or self._audits or self._plain:
-            faults.append("effects of a step were left behind")
-        if faults:
+        left = bool(self._acts or self._audits or self._plain)
+        if faults := list(view.broken(self, left)):
             raise ImpossibleStep("; ".join(faults))

@@ -54,6 +54,7 @@ def plan(wanted: Wanted, seen: Mapping[str, Seen]) -> tuple[Action, ...]:
     """Every step that is yet to be taken, parents first."""
     found = list(coordinators(wanted, seen))
     if not wanted.stopping:
+        found += _moves(wanted.spec)
         for region in wanted.spec.regions:
             report = _heard(seen, region.name)
             if report is not None:
@@ -75,6 +76,19 @@ def coordinators(wanted: Wanted, seen: Mapping[str, Seen]) -> Iterator[Action]:
         elif report.generation < wanted.generation:
             why = f"from generation {report.generation} to {wanted.generation}"
             yield Action("configure", name, why)
+
+
+def _moves(spec: Spec) -> Iterator[Action]:
+    """Of shards between regions."""
+    for region in spec.regions:
+        name = names.coordinator(region.name)
+        if not specs.is_drained(spec, region.name):
+            here = [s for s in range(spec.shards) if specs.birthplace(spec, s) == region.name]
+            out = [shard for shard in here if specs.home(spec, shard) != region.name]
+            if out:
+                yield Action("place", name, f"{len(out)} of its shards are to come back")
+        elif mine := [s for s in range(spec.shards) if specs.home(spec, s) in ("", region.name)]:
+            yield Action("drain", name, f"{len(mine)} shards are to be handed over")
 
 
 def _heard(seen: Mapping[str, Seen], region: str) -> RegionReport | None:

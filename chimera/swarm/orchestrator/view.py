@@ -47,3 +47,14 @@ def observed_generation(machine: Orchestrator) -> int:
             return 0
         found += [child.report.generation, *(one.generation for one in child.report.leaders)]
     return min(found, default=0)
+
+
+def broken(machine: Orchestrator, left_behind: bool) -> Iterator[str]:
+    """Invariants that do not hold; `left_behind`: effects of the last step are still there."""
+    for child in machine.children.values():
+        if child.state is ChildState.UP and child.report is None:
+            yield f"{child.region} is up without a report"
+    if {region.name for region in machine.spec.regions} != machine.children.keys():
+        yield "regions and coordinators differ"
+    if left_behind:
+        yield "effects of a step were left behind"

@@ -155,6 +155,12 @@ class World:
             case End(region, serial, _) | Retire(region, serial, _):
                 self.coordinators.pop(region, None)
                 self.inbox.append(events.Ended(region, serial, gone=True))
+        held = [
+            shard
+            for one in self.coordinators.values()
+            for shard in specs.region_shards(one.spec, one.region)
+        ]
+        assert len(held) == len(set(held)), f"a shard is with two regions: {held}"
         if not {names.coordinator(act.region), self.first.name, *self.ordered} & audited:
             self.unaudited.append(act)
 

@@ -155,11 +155,27 @@ def test_a_look_at_one_that_spoke_again_changes_nothing(world, state):
     assert state.leaders[A].state is LeaderState.UP
 
 
-def test_a_shard_of_another_region_in_a_report_is_not_ours_to_judge(world, state):
+def test_a_shard_that_the_plan_has_elsewhere_is_let_go_after_what_runs_of_it(world, state):
+    owner = state.shards[7].owner
+    world.wanted = replace(world.wanted, generation=2, shards=tuple(range(7)))
+    del world.acts[:]
+    world.tell(Planned(world.wanted))
+    (release,) = kinds(world, Release)
+    assert (release.leader, release.shard, release.finish) == (owner, 7, True)
+    world.until(lambda: 7 not in state.shards)
+    assert not [act for act in kinds(world, Take) if act.order.shard == 7]
+    world.run(10.0)
+    assert 7 not in state.shards
+    assert world.machine.report("c", world.leaders[A].process).ready
+
+
+def test_what_a_new_incarnation_finds_of_another_region_is_let_go(world, state):
     report = world.leaders[A].report()
     foreign = ShardInfo(99, 1, "serving", 0)
     world.tell(Pulse(A, serial(world, A), replace(report, shards=(*report.shards, foreign))))
-    assert 99 not in state.shards
+    assert [(act.leader, act.shard, act.finish) for act in kinds(world, Release)][-1:] == [
+        (A, 99, True)
+    ]
 
 
 def test_a_leader_found_in_the_middle_of_a_take_goes_on_with_it():

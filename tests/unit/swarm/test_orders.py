@@ -68,6 +68,29 @@ def test_a_scale_that_leaves_only_drained_leaders_is_refused():
         ordered(operations(drained=("leader/eu/0",)), Scale("eu", leaders=1))
 
 
+TWO = msgspec.structs.replace(SPEC, regions=(RegionSpec(name="eu"), RegionSpec(name="us")))
+
+
+def test_a_region_is_drained_by_its_coordinators_name():
+    drained = ordered(TWO, Drain("coordinator/us"))
+    assert specs.is_drained(drained, "us")
+    assert specs.carried_over(drained, TWO) == drained
+    assert ordered(drained, Drain("coordinator/us", undo=True)) == TWO
+    with pytest.raises(InvalidRequest, match="region eu is the last"):
+        ordered(drained, Drain("coordinator/eu"))
+    with pytest.raises(NotFound, match="no coordinator/asia"):
+        ordered(TWO, Drain("coordinator/asia"))
+
+
+def test_a_region_with_journals_of_its_own_cannot_hand_them_over():
+    regions = (RegionSpec(name="eu"), RegionSpec(name="us", labels={"zone": "b"}))
+    apart = msgspec.structs.replace(TWO, regions=regions)
+    with pytest.raises(InvalidRequest, match="no other region can open them"):
+        ordered(apart, Drain("coordinator/us"))
+    with pytest.raises(InvalidRequest, match="region eu is the last"):
+        ordered(apart, Drain("coordinator/eu"))
+
+
 def test_types_and_tenants_are_paused_and_resumed():
     paused = ordered(SPEC, Pause(types=("mail", "bill"), tenants=("acme",)))
     config = specs.leader_config(paused, "eu", 2)

@@ -237,3 +237,18 @@ def test_a_released_shard_is_closed_once_its_settlements_are_durable() -> None:
     assert leader.step(events.ReleaseAsked(0), NOW) == []
     assert leader.step(events.Recorded(0, record.token, 10), NOW) == [effects.CloseShard(0)]
     assert leader.state.shards == {}
+
+
+def test_a_shard_for_another_region_is_closed_when_what_runs_of_it_is_recorded() -> None:
+    leader = machine()
+    first = leader.step(taken((frame(0, 10), frame(10, 10))), NOW)
+    (send,) = [e for e in first if isinstance(e, effects.Send)]
+    assert not leader.step(events.ReleaseAsked(0, finish=True), NOW)
+    assert not leader.step(events.Tick({}), NOW)
+    count = sum(item.stop - item.first for item in send.items)
+    replied = events.Replied(send.worker, send.flight, (succeeded(0, count),), ())
+    (record,) = leader.step(replied, NOW)
+    assert isinstance(record, effects.Record)  # and nothing more of it is started
+    assert not [e for e in leader.step(events.Tick({}), NOW) if isinstance(e, effects.CloseShard)]
+    leader.step(events.Recorded(0, record.token, count), NOW)
+    assert effects.CloseShard(0) in leader.step(events.Tick({}), NOW)
