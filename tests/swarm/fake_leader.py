@@ -162,6 +162,8 @@ class FakeLeader:
     def configure(self, term: int, config: LeaderConfig) -> None:
         self._check(term)
         self._config = config
+        for name in list(self._workers)[config.workers :]:  # they have nothing in hand
+            self._cluster.kill(self._workers.pop(name).handle)
 
     @ray.method(concurrency_group="ctl")
     def retire(self, term: int) -> None:
