@@ -30,9 +30,6 @@ from chimera.swarm.health import Scrutiny
 from chimera.swarm.reports import LeaderConfig
 from chimera.swarm.restart import next_restart
 
-#: between two times that a leader is told to let its workers go, seconds
-EMPTY_AGAIN_S = 10.0
-
 _UNHEARD = (LeaderState.MAKING, LeaderState.FOUND)
 
 
@@ -258,7 +255,8 @@ def retire_surplus(state: State, now: float) -> None:
 def _empty_pool(state: State, child: Child, now: float) -> None:
     """Have a leader that is to go let its workers finish and end."""
     config = replace(state.plan.template, workers=0, workers_max=0)
-    if child.sent == config and now - child.sent_at < EMPTY_AGAIN_S:
+    heard = child.report is not None and not child.report.worker_target
+    if child.sent == config and (heard or now - child.sent_at < state.patience.configure_s):
         return
     child.sent, child.sent_at = config, now
     state.do(

@@ -61,4 +61,5 @@ class FakeLeader:
             shards=tuple(ShardInfo(s, e, st, 0) for s, (e, st) in sorted(self.shards.items())),
             workers=tuple(self.workers.values()),
             counters={},
+            revision=self.config.revision,
         )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from chimera.swarm.coordinator.effects import Configure, Make, StepDown, Take
+from chimera.swarm.coordinator.effects import Configure, Make, Retire, StepDown, Take
 from chimera.swarm.coordinator.events import Deposed, Planned
 from tests.unit.swarm.region_world import World, plan
 
@@ -111,3 +113,60 @@ def test_a_new_generation_reaches_one_leader_after_the_other(world):
 def test_an_older_generation_is_ignored(world):
     world.tell(Planned(plan(leaders=1, generation=0)))
     assert world.machine.state.plan.leaders == 2
+
+
+# -- what workers are born with, and leaders that go ---------------------------------------------
+
+
+def of_revision(world, revision, workers="old", generation=2):
+    """Everything that leaders report, as it would be with workers of a revision."""
+    for leader in world.leaders.values():
+        for name, info in leader.workers.items():
+            leader.workers[name] = replace(info, revision=workers)
+    template = replace(world.wanted.template, revision=revision, generation=generation)
+    return replace(world.wanted, generation=generation, template=template)
+
+
+def configured(world):
+    return [(act.leader, act.config.revision) for act in world.acts if isinstance(act, Configure)]
+
+
+def test_a_new_revision_goes_to_the_next_leader_when_the_workers_of_one_are_replaced():
+    world = World(plan())
+    world.until(world.even)
+    del world.acts[:]
+    world.tell(Planned(of_revision(world, "new")))
+    world.run(30.0)
+    assert ("leader/local/0", "new") in configured(world)
+    assert ("leader/local/1", "new") not in configured(world)
+    first = world.leaders["leader/local/0"]
+    for name, info in first.workers.items():
+        first.workers[name] = replace(info, revision="new")
+    world.run(5.0)
+    assert ("leader/local/1", "new") in configured(world)
+
+
+def test_what_else_a_spec_says_waits_for_no_leaders_turn():
+    world = World(plan())
+    world.until(world.even)
+    world.tell(Planned(of_revision(world, "new")))
+    world.run(5.0)
+    template = replace(world.machine.state.plan.template, generation=3, paused_types=("mail",))
+    world.tell(Planned(replace(world.machine.state.plan, generation=3, template=template)))
+    world.run(15.0)
+    for leader in world.leaders.values():
+        assert leader.config.paused_types == ("mail",)
+    assert world.leaders["leader/local/1"].config.revision == ""
+
+
+def test_a_leader_that_is_to_go_goes_when_its_workers_have_finished():
+    world = World(plan())
+    world.until(world.even)
+    world.SURPLUS_S = 20.0  # they are at tasks of shards that were handed over
+    del world.acts[:]
+    world.tell(Planned(replace(world.wanted, generation=2, drained=("leader/local/1",))))
+    world.until(lambda: not world.leaders["leader/local/1"].shards)
+    world.run(15.0)
+    assert not [act for act in world.acts if isinstance(act, Retire)]
+    world.until(lambda: [act for act in world.acts if isinstance(act, Retire)])
+    assert not world.leaders["leader/local/1"].workers

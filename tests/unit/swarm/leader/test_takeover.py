@@ -241,6 +241,7 @@ def test_a_released_shard_is_closed_once_its_settlements_are_durable() -> None:
 
 def test_a_shard_for_another_region_is_closed_when_what_runs_of_it_is_recorded() -> None:
     leader = machine()
+    leader.state.type("t").cost_s = 1.0  # one task a flight
     first = leader.step(taken((frame(0, 10), frame(10, 10))), NOW)
     (send,) = [e for e in first if isinstance(e, effects.Send)]
     assert not leader.step(events.ReleaseAsked(0, finish=True), NOW)
