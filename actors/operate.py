@@ -7,8 +7,9 @@ from typing import Any
 
 from chimera import names
 from chimera.actors.access import CALL_S, LOOK_S, Progress, connect, left, quiet, status, who
+from chimera.actors.boot import load_fault
 from chimera.actors.cluster import Cluster
-from chimera.errors import NotFound, NotReady, Unavailable, WaitTimeout
+from chimera.errors import HandlerLoadError, NotFound, NotReady, Unavailable, WaitTimeout
 from chimera.swarm import spec as specs
 from chimera.swarm.orders import Order, Ordered, Preview, verb
 from chimera.swarm.reports import SwarmStatus
@@ -16,6 +17,8 @@ from chimera.swarm.spec import Spec
 
 #: for a spec to be durable; longer than the orchestrator's own patience, seconds
 APPLY_S = 40.0
+#: a fault of a load may be from before its cause was mended; one that lasts so long is one
+LOAD_FAULT_S = 12.0
 
 
 def preview(spec: Spec) -> Preview:
@@ -48,10 +51,12 @@ def wait(
 ) -> SwarmStatus:
     """The status once the swarm is as a generation, or a later one, declares it.
 
-    Raises WaitTimeout with what is missing; the swarm goes on meanwhile.
+    Raises WaitTimeout with what is missing, and HandlerLoadError if new workers cannot load their
+    handlers: the swarm goes on meanwhile, with the workers that it has.
     """
     until, told = time.monotonic() + timeout_s, ""
     missing = "the orchestrator to answer"
+    ailing_since: float | None = None
     while True:
         try:
             found = status(swarm, timeout_s=left(until))
@@ -61,6 +66,10 @@ def wait(
             behind = found.observed_generation < generation
             if found.ready and not found.pending and not behind:
                 return found
+            ailing = load_fault(found)
+            ailing_since = (ailing_since or time.monotonic()) if ailing else None
+            if ailing and ailing_since and time.monotonic() - ailing_since >= LOAD_FAULT_S:
+                raise HandlerLoadError(ailing)
             missing = found.waiting_for or "; ".join(found.pending) or "all to take in the spec"
         if missing != told:
             on_progress(f"waiting for {missing}")

@@ -16,7 +16,7 @@ import pytest
 import chimera
 from chimera import names
 from chimera.actors import boot, operate
-from chimera.errors import InvalidRequest, NotFound
+from chimera.errors import HandlerLoadError, InvalidRequest, NotFound
 from chimera.swarm import orders
 from chimera.swarm import spec as specs
 from chimera.swarm.reports import SwarmStatus
@@ -138,18 +138,34 @@ def test_a_worker_is_drained_under_load_and_replaced(swarm: World, load: Load) -
         operate.order(swarm.name, orders.Drain(name))
 
 
-def test_a_new_revision_replaces_each_worker_while_tasks_flow(swarm: World, load: Load) -> None:
+def test_other_handlers_replace_each_worker_while_tasks_flow(swarm: World, load: Load) -> None:
     before = workers(operate.wait(swarm.name, 0, WITHIN_S))
     newer = msgspec.structs.replace(
-        swarm.spec, revision=uuid.uuid4().hex,
+        swarm.spec, handlers=(*swarm.spec.handlers, "tests.swarm.client_handlers"),
         policy=specs.PolicySpec(types={"work": {"max_attempts": 3}}),
     )  # fmt: skip
     told = operate.preview(newer)
-    assert [change.key for change in told.changes] == ["policy.types.work.max_attempts", "revision"]
+    assert [change.key for change in told.changes] == ["handlers", "policy.types.work.max_attempts"]
     assert any(action.startswith(f"replace {LEADER}") for action in told.actions)
     after = workers(applied(swarm, newer))
     assert len(after) == len(before)
     assert not after.keys() & before.keys()
+    assert swarm.client.submit("client.echo", 7).result(WITHIN_S) == 7
+    load.check_each_ran_once()
+
+
+def test_handlers_that_do_not_load_stop_at_the_first_leader_and_cost_nothing(
+    swarm: World, load: Load
+) -> None:
+    before = workers(operate.wait(swarm.name, 0, WITHIN_S))
+    wrong = msgspec.structs.replace(swarm.spec, handlers=("tests.swarm.no_such_handlers",))
+    with pytest.raises(HandlerLoadError, match="no_such_handlers"):
+        operate.wait(swarm.name, operate.apply(wrong), WITHIN_S)
+    leaders = swarm.leaders()
+    assert {leader.revision for leader in leaders.values()} == {
+        specs.worker_revision(wrong), specs.worker_revision(swarm.spec)
+    }  # fmt: skip
+    assert before.keys() <= swarm.workers().keys()
     load.check_each_ran_once()
 
 

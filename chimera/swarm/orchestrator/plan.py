@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from chimera import names
 from chimera.swarm import spec as specs
 from chimera.swarm.orchestrator.state import ChildState
-from chimera.swarm.reports import LeaderReport, RegionReport
+from chimera.swarm.reports import LeaderConfig, LeaderReport, RegionReport
 from chimera.swarm.spec import Spec
 
 
@@ -98,14 +98,15 @@ def _heard(seen: Mapping[str, Seen], region: str) -> RegionReport | None:
 
 
 def _leaders(wanted: Wanted, region: str, report: RegionReport) -> Iterator[Action]:
-    planned = specs.region_plan(wanted.spec, region, wanted.generation).leader_names()
+    declared = specs.region_plan(wanted.spec, region, wanted.generation)
+    planned = declared.leader_names()
     living = {leader.leader: leader for leader in report.leaders}
     for name in planned:
         if name not in living:
             yield Action("make", name, "it is not there")
     for name, leader in living.items():
         if name in planned:
-            yield from _leader(wanted, region, leader)
+            yield from _leader(declared.template, leader)
         elif leader.shards or leader.workers:
             left = f"{len(leader.shards)} shards and {len(leader.workers)} workers are left"
             yield Action("drain", name, left)
@@ -113,10 +114,9 @@ def _leaders(wanted: Wanted, region: str, report: RegionReport) -> Iterator[Acti
             yield Action("retire", name, "it has handed over everything")
 
 
-def _leader(wanted: Wanted, region: str, leader: LeaderReport) -> Iterator[Action]:
-    config = specs.leader_config(wanted.spec, region, wanted.generation)
-    if leader.generation < wanted.generation:
-        why = f"from generation {leader.generation} to {wanted.generation}"
+def _leader(config: LeaderConfig, leader: LeaderReport) -> Iterator[Action]:
+    if leader.generation < config.generation:
+        why = f"from generation {leader.generation} to {config.generation}"
         yield Action("configure", leader.leader, why)
     drained = sum(worker.name in config.drained for worker in leader.workers)
     old = sum(w.revision not in ("", config.revision) for w in leader.workers)
