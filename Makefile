@@ -31,6 +31,10 @@ fmt: .venv/installed-dev ## format the code and mend what can be mended
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
 
+proto: .venv/installed-dev ## make the region link's messages and stubs from their .proto
+	@$(PY) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. \
+		chimera/actors/control/v1/control.proto
+
 bench: .venv/installed-dev ## measure the budgets (ARGS=NAME for one of benchmarks/)
 	@$(PY) -m benchmarks $(ARGS)
 

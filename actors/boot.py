@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import time
 import uuid
@@ -25,12 +26,19 @@ from chimera.actors.access import (
 from chimera.actors.cluster import ActorGone, Cluster, NameTaken, Silent, on_this_node
 from chimera.actors.down import down
 from chimera.api import registry
-from chimera.errors import ChimeraError, HandlerLoadError, NotReady, Unavailable, WaitTimeout
+from chimera.errors import (
+    ChimeraError,
+    HandlerLoadError,
+    NotReady,
+    SpecError,
+    Unavailable,
+    WaitTimeout,
+)
 from chimera.swarm import spec as specs
-from chimera.swarm.reports import OrchestratorConfig, SwarmStatus
+from chimera.swarm.reports import CoordinatorConfig, OrchestratorConfig, RegionReport, SwarmStatus
 from chimera.swarm.spec import Spec
 
-__all__ = ["Classes", "check_version", "connect", "down", "load_fault", "status", "up"]
+__all__ = ["Classes", "check_version", "connect", "down", "load_fault", "status", "up", "up_region"]
 
 #: for a spec to be durable; longer than the orchestrator's own patience, seconds
 APPLY_S = 40.0
@@ -77,6 +85,7 @@ def up(
     cluster = Cluster(names.namespace(spec.name))
     handle, made = _orchestrator(cluster, spec, classes, until, on_progress)
     _ensure_results(cluster, spec, classes)
+    _ensure_gates(cluster, spec)
     if not made:
         _apply(cluster, handle, spec, on_progress)
     return _wait_until_ready(cluster, handle, made, until, on_progress)
@@ -162,6 +171,80 @@ def _ensure_results(cluster: Cluster, spec: Spec, classes: Classes) -> None:
         )
     except NameTaken:
         return
+
+
+def _ensure_gates(cluster: Cluster, spec: Spec) -> None:
+    """What stands here for the leaders of regions in other Ray clusters."""
+    for region in spec.regions:
+        name = names.gate(region.name)
+        if not region.link or cluster.find(name) is not None:
+            continue
+        from chimera.actors.gate import Gate  # gRPC: only where it is used
+
+        with contextlib.suppress(NameTaken):
+            cluster.create(Gate, name, region.link, max_restarts=-1, deadline_s=MAKE_S)
+
+
+def up_region(
+    spec: Spec,
+    region: str,
+    *,
+    timeout_s: float = 60.0,
+    on_progress: Progress = quiet,
+    classes: Classes = _CLASSES,
+) -> RegionReport:
+    """Bring up one region that has a link, in this Ray cluster; returns its report when ready.
+
+    Its coordinator listens at the region's link for the orchestrator, which is in another cluster,
+    and is restarted by Ray. To do it again changes nothing. Raises SpecError if the region has no
+    link, HandlerLoadError, WrongVersion, and WaitTimeout while it goes on starting.
+    """
+    until = time.monotonic() + timeout_s
+    found = spec.region(region)
+    if not found.link:
+        raise SpecError(f"region {region} has no link: it is brought up with its swarm", key="link")
+    check_version()
+    with code.as_actors_see():
+        registry.load(spec.handlers)
+    connect()
+    cluster = Cluster(names.namespace(spec.name))
+    config = CoordinatorConfig(
+        swarm=spec.name, region=region, data_dir=spec.data_dir, spec=specs.to_dict(spec),
+        generation=0, orchestrator="", listen=found.link,
+    )  # fmt: skip
+    if cluster.find(names.coordinator(region)) is None:
+        on_progress(f"making the coordinator of region {region}, which listens at {found.link}")
+        with contextlib.suppress(NameTaken):
+            cluster.create(
+                _load(classes.coordinator), names.coordinator(region), config,
+                max_restarts=-1, deadline_s=MAKE_S, **on_this_node(), **code.options(),
+            )  # fmt: skip
+    _ensure_results(cluster, spec, classes)
+    return _wait_for_region(cluster, region, until, on_progress)
+
+
+def _wait_for_region(
+    cluster: Cluster, region: str, until: float, on_progress: Progress
+) -> RegionReport:
+    missing = f"the coordinator of region {region} to answer"
+    while True:
+        handle = cluster.find(names.coordinator(region))
+        if handle is not None:
+            try:
+                report: RegionReport = cluster.call(handle.status.remote(), CALL_S)
+            except ActorGone as fault:
+                if fault.details.get("init_failed"):
+                    reason = str(fault.details["reason"]).strip().splitlines()[-1]
+                    raise ActorGone(f"the coordinator cannot start: {reason}") from fault
+            except Unavailable:
+                pass
+            else:
+                if report.ready:
+                    on_progress(f"ready: region {region}")
+                    return report
+                missing = f"the shards of region {region} to be served"
+        _check_time(until, missing)
+        time.sleep(LOOK_S)
 
 
 def _apply(cluster: Cluster, handle: Any, spec: Spec, on_progress: Progress) -> None:

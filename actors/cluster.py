@@ -10,6 +10,8 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, TypeVar
 
 import ray
@@ -143,6 +145,19 @@ def own_name() -> str:
     return str(name)
 
 
+class Reply:
+    """An answer on its way that does not come from Ray; it stands where Ray's refs do."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self, future: Future[Any]) -> None:
+        self._future = future
+
+    def future(self) -> Future[Any]:
+        """Done when the answer is there; it fails with a ChimeraError."""
+        return self._future
+
+
 class Cluster:
     """The actors of one namespace."""
 
@@ -224,6 +239,11 @@ class Cluster:
         Raises the ChimeraError that the actor raised, CallFailed for any other of its errors,
         ActorGone, or Silent at the deadline (the call may still run).
         """
+        if isinstance(ref, Reply):
+            try:
+                return ref.future().result(deadline_s)
+            except FutureTimeout:
+                raise Silent("no answer in time") from None
         return self._translated(lambda: ray.get(ref, timeout=deadline_s))
 
     def on_done(self, ref: Any, callback: Callable[[Any], None]) -> None:

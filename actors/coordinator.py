@@ -11,7 +11,7 @@ import ray
 
 from chimera import names
 from chimera.actors import processes
-from chimera.actors.cluster import Cluster, own_name
+from chimera.actors.cluster import Cluster, myself, own_name
 from chimera.actors.coordinator_hands import Hands
 from chimera.actors.coordinator_loop import Loop
 from chimera.actors.guard import Guard
@@ -45,14 +45,16 @@ class Coordinator:
     ) -> None:
         self._name = own_name()
         self._region = config.region
-        self._spec = from_dict(config.spec)
+        self._listens = bool(config.listen)
         self._lock = threading.Lock()
         self._heeded = 0
         self._cluster = Cluster(names.namespace(config.swarm))
         path = os.path.join(config.data_dir, f"coordinator-{config.region}.sqlite")
         self._store = ControlStore.open(path)
         self._term = self._store.draw_term(self._name)
-        plan = region_plan(self._spec, config.region, config.generation)
+        body, generation = self._told(config)
+        self._spec = from_dict(body)
+        plan = region_plan(self._spec, config.region, generation)
         machine = Machine(plan, self._term, self._store.load_placement(config.region))
         self._loop = Loop(
             machine,
@@ -64,12 +66,39 @@ class Coordinator:
             ),
         )
         self._loop.start()
+        self._guard = self._guarded(config)
+        if config.listen:
+            from chimera.actors.control.server import LinkServer  # gRPC: only where it is used
+
+            served: Any = self  # Ray's types know methods of an actor as remote ones only
+            LinkServer(served, config.listen, self._leave)
+
+    def _told(self, config: CoordinatorConfig) -> tuple[dict[str, Any], int]:
+        """The spec to begin with, and its generation.
+
+        Without an orchestrator at hand it is what was told last: this process is restarted by Ray,
+        with the arguments of its first incarnation, and perhaps while the link is cut.
+        """
+        stored = self._store.spec() if config.listen else None
+        if stored is not None and stored.generation > config.generation:
+            return stored.body, stored.generation
+        return config.spec, config.generation
+
+    def _guarded(self, config: CoordinatorConfig) -> Guard | None:
+        """Watch the orchestrator, if it is in this Ray cluster (P19)."""
+        if not config.orchestrator:
+            return None
         coordinators = sorted(names.coordinator(region.name) for region in self._spec.regions)
-        self._guard = Guard(
+        guard = Guard(
             self._cluster, self._name, config.orchestrator, coordinators.index(self._name),
             lambda reason: self._note("end", config.orchestrator, reason=reason),
         )  # fmt: skip
-        self._guard.start()
+        guard.start()
+        return guard
+
+    def _leave(self) -> None:
+        """End for good: the region has retired, and nobody in this Ray cluster is above it."""
+        self._cluster.kill(myself())
 
     @ray.method(concurrency_group="watch")
     def watch(self, orchestrator: str, term: int, hold_s: float) -> RegionReport:
@@ -89,6 +118,8 @@ class Coordinator:
         self._loop.tell_and_wait(Planned(plan), CONFIGURE_S)
         if self._loop.report().generation == generation:
             self._spec = changed
+            if self._listens:
+                self._store.keep_spec(generation, spec, names.ORCHESTRATOR, _unix_ms())
 
     @ray.method(concurrency_group="read")
     def placement(self) -> Placement:
@@ -118,7 +149,8 @@ class Coordinator:
         names of what could not be ended.
         """
         self._heed(names.ORCHESTRATOR, term)
-        self._guard.stop()
+        if self._guard is not None:
+            self._guard.stop()
         self._note("retire", self._region)
         self._loop.stop(STOP_S)
         leaders = self._loop.report().leaders
@@ -136,7 +168,11 @@ class Coordinator:
     def _note(self, action: str, subject: str, **detail: Any) -> None:
         """Write an audit entry before what it tells is done."""
         self._store.record(
-            time.time_ns() // 1_000_000,
+            _unix_ms(),
             writer=Term(self._name, self._term),
             notes=(Audit(action, subject, {"term": self._term, **detail}),),
         )
+
+
+def _unix_ms() -> int:
+    return time.time_ns() // 1_000_000

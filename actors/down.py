@@ -10,10 +10,11 @@ from chimera.actors import processes
 from chimera.actors.access import CALL_S, LOOK_S, Progress, connect, quiet, status, who
 from chimera.actors.cluster import Cluster
 from chimera.errors import ChimeraError, Unavailable
-from chimera.swarm.reports import Owner, RegionReport
+from chimera.swarm import spec as specs
+from chimera.swarm.reports import Owner, RegionReport, SwarmStatus
 
 #: parents first, so that they do not make again what was ended
-_ORDER = ("orchestrator", "coordinator", "leader", "worker", "results")
+_ORDER = ("orchestrator", "coordinator", "leader", "worker", "gate", "results")
 
 
 def down(swarm: str, *, timeout_s: float = 60.0, on_progress: Progress = quiet) -> None:
@@ -31,7 +32,7 @@ def down(swarm: str, *, timeout_s: float = 60.0, on_progress: Progress = quiet) 
     known = _processes(cluster)
     try:
         found = status(swarm, timeout_s=timeout_s / 4)
-        known |= {found.process, *found.processes()}
+        known |= {found.process, *_here(found)}
         on_progress("leaders end what is running, and close their journals")
         handle = cluster.find(names.ORCHESTRATOR)
         if handle is not None:
@@ -62,6 +63,13 @@ def _processes(cluster: Cluster) -> set[Owner]:
         except ChimeraError:
             continue  # its children have names too
     return known
+
+
+def _here(found: SwarmStatus) -> set[Owner]:
+    """Processes in this Ray cluster: a region behind a link that cannot be reached lives on."""
+    spec = specs.from_dict(found.spec)
+    near = [report for name, report in found.regions.items() if not spec.region(name).link]
+    return {process for report in near for process in _of_region(report)}
 
 
 def _of_region(report: RegionReport) -> set[Owner]:

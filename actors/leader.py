@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import ray
@@ -21,22 +21,14 @@ from chimera.actors.leader_loop import Loop
 from chimera.actors.pool import Pool
 from chimera.actors.recorder import Recorder
 from chimera.actors.shards import Shards, unix_ms
-from chimera.actors.waiters import FRAMES_MAX, Waiters
+from chimera.actors.waiters import FRAMES_MAX, OutcomesReply, Waiters
 from chimera.errors import ChimeraError, StaleTerm, WaitTimeout
 from chimera.frames import command, outcome
 from chimera.store.protocol import Filter, Receipt, TaskRecord
-from chimera.swarm.facts import Single
 from chimera.swarm.leader import events
 from chimera.swarm.leader.intake import in_flight
 from chimera.swarm.policy import TaskPolicy
 from chimera.swarm.reports import Hello, LeaderConfig, LeaderReport, TakeOrder
-
-
-class OutcomesReply(NamedTuple):
-    """The first slot of `outcomes`."""
-
-    singles: tuple[Single, ...]
-    complete: bool  #: everything that was asked for is settled
 
 
 @ray.remote(  # type: ignore[call-overload]  # Ray's stubs know neither option for classes

@@ -19,6 +19,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
 import ray
+from ray.actor import ActorHandle
 
 from chimera import names
 from chimera.actors import processes
@@ -135,7 +136,9 @@ class Orchestrator:
         """Who has which shard in all regions that answer: a hint (P2)."""
         with self._lock:
             spec = self._opened().spec
-        refs = [handle.placement.remote() for handle in self._hands.handles().values()]
+        # regions behind a link are known by their gates
+        near = [h for h in self._hands.handles().values() if isinstance(h, ActorHandle)]
+        refs = [handle.placement.remote() for handle in near]
         answers = self._cluster.call_all(refs, PLACEMENT_S)
         found = [answer for answer in answers if isinstance(answer, Placement)]
         return Placement(

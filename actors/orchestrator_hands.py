@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ray.actor import ActorHandle
+
 from chimera import names
 from chimera.actors import processes
 from chimera.actors.cluster import Cluster, NameTaken, on_this_node
@@ -116,6 +118,11 @@ class Hands:
             self._links.watch(act.region, act.serial, handle)
 
     def _attach(self, effect: Attach) -> None:
+        if effect.link:
+            from chimera.actors.control.remote import RemoteRegion  # gRPC: only where it is used
+
+            self._links.watch(effect.region, effect.serial, RemoteRegion(effect.link))
+            return
         self._links.attach(effect.region, effect.serial, names.coordinator(effect.region))
 
     def _survey(self, _: Survey) -> None:
@@ -164,7 +171,11 @@ class Hands:
             except ChimeraError as failed:
                 fault = failed.message
             link.watch.stop()
-            self._links.kill(link.handle)
+            if isinstance(link.handle, ActorHandle):
+                self._links.kill(link.handle)
+            else:  # it ends itself when it has retired
+                self._tell(Ended(act.region, act.serial, not fault, fault))
+                return
         processes.end(act.process, policy=processes.AFTER_RAY)
         gone = processes.alive(act.process) is not True
         self._tell(Ended(act.region, act.serial, gone, fault))

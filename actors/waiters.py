@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from chimera.actors.shards import Shards
 from chimera.frames import outcome
 from chimera.store.protocol import Outcomes
+from chimera.swarm.facts import Single
 
 #: outcome frames of one answer, at most: what Ray carries as separate return values
 FRAMES_MAX = 8
@@ -16,6 +18,13 @@ FRAMES_MAX = 8
 BYTES_MAX = FRAMES_MAX * 95 * 1024
 #: a wake-up that was missed costs this long at most
 POLL_S = 0.5
+
+
+class OutcomesReply(NamedTuple):
+    """The first slot of a leader's `outcomes`."""
+
+    singles: tuple[Single, ...]
+    complete: bool  #: everything that was asked for is settled
 
 
 class Waiters:

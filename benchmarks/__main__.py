@@ -23,7 +23,7 @@ RESULTS = HERE / "results"
 NAMES = ("throughput", "latency", "failover", "memory", "startup", "profile")
 DURABILITIES = {"off": (False,), "on": (True,), "both": (False, True)}
 #: repetitions unless said otherwise
-PAIRS = {"throughput": 5, "latency": 20, "failover": 20, "memory": 1, "startup": 5, "profile": 1}
+PAIRS = {"throughput": 5, "latency": 20, "failover": 100, "memory": 1, "startup": 5, "profile": 1}
 
 
 def options(command: Callable[..., None]) -> Callable[..., None]:
@@ -104,7 +104,7 @@ def _add(name: str) -> None:
     summary = {
         "throughput": "Tasks a second, in pairs with plain Ray.",
         "latency": "One task after the other, beside one actor call after the other.",
-        "failover": "Kill leaders, workers, coordinator and orchestrator under load.",
+        "failover": "Kill, and pause, leaders; kill those above and below them; under load.",
         "memory": "A leader with a million queued commands.",
         "startup": "From nothing to a swarm that serves.",
         "profile": "Where the processor's time goes, by process and by function.",

@@ -53,10 +53,23 @@ BUDGETS = {
         "one durable task after the other, p99: of its p50", 3.0, "×", True, "latency",
     ),
     "leader": Budget(
-        "a leader is killed: all its shards served again, p99", 1.0, "s", True, "failover",
+        "a leader is killed or paused: all its shards served again, p99", 1.0, "s", True,
+        "failover",
+    ),
+    "outcome": Budget(
+        "a leader is killed or paused: first outcome by a new owner, p99", 1.0, "s", True,
+        "failover",
+    ),
+    "lost": Budget(
+        "a leader is killed or paused: accepted tasks without an outcome", 0.0, "", True,
+        "failover",
+    ),
+    "doubled": Budget(
+        "a leader is killed or paused: tasks with two outcomes", 0.0, "", True, "failover",
     ),
     "rerun": Budget(
-        "a leader is killed: finished tasks that were run again", 0.0, "", True, "failover",
+        "a leader is killed or paused: finished tasks that were run again", 0.0, "", True,
+        "failover",
     ),
     "worker": Budget(
         "a worker is killed: its frame running elsewhere, p99", 0.5, "s", True, "failover",

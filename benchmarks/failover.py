@@ -3,222 +3,26 @@
 from __future__ import annotations
 
 import os
-import shutil
 import struct
-import threading
 import time
-from array import array
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
 
-import chimera
-from benchmarks import clients, handlers, rig
+from benchmarks import clients, handlers, leaders, rig
 from benchmarks.budgets import judge
 from benchmarks.common import Document, Settings, median, quantile
+from benchmarks.traffic import BULK, Traffic
 from chimera.errors import ChimeraError
-from chimera.store.control import ControlStore
-from chimera.swarm.reports import LeaderReport, Owner
+from chimera.swarm.reports import Owner
 
-SHARDS = 8
-#: tasks of one bulk of the traffic
-BULK = 20_000
-#: for a submit to be durable somewhere after a kill
-SERVED_S = 60.0
 #: for traffic to flow at all
 WINDOW_MAX_S = 60.0
 #: of the frame that a worker dies with: so few tasks that all of them are in workers' hands
 FRAME = 12
 SLEEP_S = 0.005
-
-
-@ray.remote(num_cpus=0, max_concurrency=2)
-class Traffic:
-    """A client in a process of its own that submits bulks and reads them until it is stopped."""
-
-    def __init__(self, swarm: str) -> None:
-        self._swarm = chimera.connect(swarm)
-        self._stop = threading.Event()
-        #: (when, how many) on the machine's monotonic clock
-        self._read: list[tuple[float, int]] = []
-
-    def tally(self, directory: str, first: int) -> int:
-        """Numbered tasks that note their end in files; returns the number after the last one."""
-        at = first
-        while not self._stop.is_set():
-            numbers = range(at, at + BULK)
-            payloads = [{"dir": directory, "i": i} for i in numbers]
-            bulk = self._swarm.submit_many("bench.tally", payloads)
-            if list(bulk.results(timeout_s=120)) != list(numbers):
-                raise clients.WrongResult("a bulk of the traffic came back wrong")
-            at += BULK
-            self._read.append((time.monotonic(), BULK))
-        self._stop.clear()
-        return at
-
-    def noop(self, bulk: int, rate: float) -> None:
-        """No-op tasks, up to so many a second."""
-        due = time.monotonic()
-        while not self._stop.is_set():
-            span = clients.submit_and_read(self._swarm, clients.Work("bench.noop"), bulk)
-            self._read.append((span.ended, bulk))
-            # what was missed is not made up for: that would hide a pause
-            due = max(due + bulk / rate, time.monotonic())
-            self._stop.wait(due - time.monotonic())
-        self._stop.clear()
-
-    def read(self) -> list[tuple[float, int]]:
-        """When how many tasks were read, since this was last asked."""
-        found, self._read = self._read, []
-        return found
-
-    def stop(self) -> None:
-        self._stop.set()
-
-
-# -- leaders -----------------------------------------------------------------------------------
-
-
-class Audit:
-    """What the coordinator wrote down, with its times."""
-
-    def __init__(self, swarm: rig.Swarm) -> None:
-        self._store = ControlStore.open(swarm.data_dir / "coordinator-local.sqlite")
-        self._seen = 0
-        self.lost_at("")
-
-    def lost_at(self, leader: str) -> float | None:
-        """When the loss of a leader was recorded, Unix seconds, among entries not seen before."""
-        found = None
-        while entries := self._store.audit_entries(self._seen):
-            self._seen = entries[-1].seq
-            for entry in entries:
-                if entry.action == "leader_lost" and entry.subject == leader:
-                    found = entry.at / 1000
-        return found
-
-    def close(self) -> None:
-        self._store.close()
-
-
-def _probe_shards(swarm: rig.Swarm, leader: LeaderReport) -> tuple[list[float], float]:
-    """Kill a leader; then submit at once to each of its shards, as independent callers would.
-
-    Returns after how many seconds each submit was durable, and when the kill was (Unix seconds).
-    """
-    client = swarm.client()
-    shards = [shard.shard for shard in leader.shards]
-    killed = threading.Event()
-    taken: dict[int, float] = {}
-    faults: list[BaseException] = []
-    began = [0]
-
-    def submit(shard: int, key: str) -> None:
-        killed.wait()
-        try:
-            client.submit("bench.noop", shard, key=key, timeout_s=SERVED_S)
-            taken[shard] = (time.monotonic_ns() - began[0]) / 1e9
-        except ChimeraError as fault:
-            faults.append(fault)
-
-    threads = [
-        threading.Thread(target=submit, args=(shard, swarm.key_of(shard, SHARDS)))
-        for shard in shards
-    ]
-    for thread in threads:
-        thread.start()
-    at = time.time()
-    began[0] = rig.kill(leader.process)
-    killed.set()
-    for thread in threads:
-        thread.join()
-    if faults:
-        raise faults[0]
-    return list(taken.values()), at
-
-
-def _run_again(directory: Path, count: int) -> int:
-    """How many numbers below `count` the workers' files have more than once.
-
-    Raises WrongResult if one is missing: its result was read.
-    """
-    done = array("Q")
-    for path in directory.iterdir():
-        data = path.read_bytes()
-        done.frombytes(data[: len(data) // handlers.TALLY.size * handlers.TALLY.size])
-    times = Counter(done)
-    if len(times) != count:
-        raise clients.WrongResult(f"{len(times)} of {count} tasks left a note")
-    return sum(times.values()) - len(times)
-
-
-@dataclass(frozen=True)
-class _Failover:
-    """What one kill of a leader brought about."""
-
-    served_s: list[float]  #: a shard of it each
-    noticed_ms: float  #: until its loss was recorded
-    whole_s: float  #: until both leaders had their share of the shards again
-    again: int  #: finished tasks that were run again
-    tasks: int  #: of the traffic
-
-
-def _kill_leader(
-    swarm: rig.Swarm, traffic: Any, audit: Audit, victim: LeaderReport, directory: Path
-) -> _Failover:
-    directory.mkdir()
-    running = traffic.tally.remote(str(directory), 0)
-    rig.until(lambda: ray.get(traffic.read.remote()), 60, "traffic", look_s=0.1)
-    served, at = _probe_shards(swarm, victim)
-    ray.get(traffic.stop.remote())
-    tasks = ray.get(running)
-    swarm.leaders()
-    whole_s = time.time() - at
-    lost_at = rig.until(lambda: audit.lost_at(victim.leader), 10, "entry of the loss")
-    again = _run_again(directory, tasks)
-    shutil.rmtree(directory)
-    return _Failover(served, 1000 * (lost_at - at), whole_s, again, tasks)
-
-
-def _leaders(document: Document, data_dir: Path, settings: Settings) -> None:
-    """Kill one leader after the other while traffic flows; all are there again in between."""
-    found: list[_Failover] = []
-    with rig.swarm(data_dir, shards=SHARDS) as swarm:
-        traffic = Traffic.remote(swarm.name)
-        audit = Audit(swarm)
-        for turn in range(settings.pairs):
-            leaders = swarm.leaders()
-            victim = leaders[turn % len(leaders)]
-            found.append(_kill_leader(swarm, traffic, audit, victim, data_dir / f"tally-{turn}"))
-            print(f"{victim.leader} killed: {found[-1]}", flush=True)
-        audit.close()
-        ray.kill(traffic)
-    slowest = [max(one.served_s) for one in found]
-    document.add("leader killed: until its loss is recorded", "ms", [o.noticed_ms for o in found])
-    document.add(
-        "leader killed: until a shard of it is served", "s", [s for o in found for s in o.served_s]
-    )
-    document.add("leader killed: until all of its shards are served", "s", slowest)
-    whole = [one.whole_s for one in found]
-    document.add("leader killed: until both leaders have their share", "s", whole)
-    judge(
-        document,
-        "leader",
-        "under full load",
-        quantile(slowest, 0.99),
-        f"p50 {median(slowest):.2f} s, slowest {max(slowest):.2f} s of {len(slowest)} kills",
-    )
-    judge(
-        document,
-        "rerun",
-        "under full load",
-        sum(one.again for one in found),
-        f"of {sum(one.tasks for one in found):,} tasks in {len(found)} kills",
-    )
 
 
 # -- workers -----------------------------------------------------------------------------------
@@ -362,7 +166,7 @@ def _is_ready(swarm: rig.Swarm) -> bool:
 def run(document: Document, settings: Settings) -> None:
     """Leaders, then workers, then those above them, each on a swarm of its own."""
     with rig.ray_cluster(settings.data_dir) as data_dir:
-        _leaders(document, data_dir, settings)
+        leaders.run(document, data_dir, settings)
         _workers(document, data_dir, settings)
         # a new process takes its share of two busy cores for a second or two, whatever it is for;
         # at a moderate rate only what waits for the killed one shows

@@ -14,7 +14,7 @@ from rich.text import Text
 from chimera.cli.down import DOWN_TIMEOUT_S, take_down
 from chimera.cli.output import Output, address_option, command
 from chimera.cli.status import plain, show, tree
-from chimera.cli.up import UP_TIMEOUT_S, bring_up, dashboard_option, read_spec, spec_option
+from chimera.cli.up import UP_TIMEOUT_S, boot, bring_up, dashboard_option, read_spec, spec_option
 from chimera.errors import ChimeraError
 from chimera.swarm.reports import SwarmStatus
 
@@ -39,7 +39,7 @@ def dev(
         signal.signal(number, signal.default_int_handler)  # a second one ends the waiting
 
     try:
-        status = bring_up(out, spec, address, timeout, dashboard)
+        status = bring_up(out, spec, address, timeout, dashboard, boot)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, stop)
         out.note("Ctrl-C ends it")

@@ -36,8 +36,8 @@ def read_status(swarm: str, address: str | None) -> SwarmStatus:
     return boot.status(swarm)
 
 
-def plain(status: SwarmStatus) -> Any:
-    """The status as JSON-like data, without Ray's handles."""
+def plain(status: SwarmStatus | RegionReport) -> Any:
+    """A status as JSON-like data, without Ray's handles."""
     return _without_handles(msgspec.to_builtins(status, enc_hook=lambda _: None, str_keys=True))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import click
 
@@ -15,8 +15,13 @@ from chimera.cli.status import plain, show
 from chimera.client.address import Where, resolve
 from chimera.config import load_spec
 from chimera.errors import ChimeraError, WaitTimeout
-from chimera.swarm.reports import SwarmStatus
+from chimera.swarm.reports import RegionReport, SwarmStatus
 from chimera.swarm.spec import Spec
+
+T = TypeVar("T")
+
+#: brings something up in the Ray cluster there, within seconds, and says how far it is
+Boot: TypeAlias = Callable[[Spec, Where, float, Callable[[str], None]], T]
 
 #: looked for in the working directory if no file is given
 DEFAULT_FILE = "chimera.yaml"
@@ -43,17 +48,33 @@ def dashboard_option(function: Callable[..., Any]) -> Callable[..., Any]:
 @address_option
 @click.option("--timeout", default=UP_TIMEOUT_S, show_default=True, help="Seconds to be ready in.")
 @dashboard_option
+@click.option("--region", default="", help="Bring up only this region, which has a link, here.")
 def up(
-    out: Output, path: Path | None, address: str | None, timeout: float, dashboard: bool
+    out: Output,
+    path: Path | None,
+    address: str | None,
+    timeout: float,
+    dashboard: bool,
+    region: str,
 ) -> None:
     """Bring a swarm up, or a living one to a changed spec.
 
     Without an address it starts a Ray of its own on this machine, which `chimera down` ends. To
     do it again changes nothing.
+
+    A region with a `link` lives in a Ray cluster of its own: bring it up there by --region, with
+    the same spec; the swarm's orchestrator, elsewhere, then steers it over its link.
     """
     began = time.monotonic()
     spec = read_spec(path)
-    status = bring_up(out, spec, address, timeout, dashboard)
+    if region:
+        report = bring_up(out, spec, address, timeout, dashboard, _boot_region(region))
+        took = time.monotonic() - began
+        seconds = round(took, 3)
+        found = {"region": plain(report), "seconds": seconds}
+        out.result(found, lambda: out.note(f"region {region} is ready in {took:.1f} s"))
+        return
+    status = bring_up(out, spec, address, timeout, dashboard, boot)
     took = time.monotonic() - began
 
     def say() -> None:
@@ -73,9 +94,17 @@ def read_spec(path: Path | None) -> Spec:
 
 
 def bring_up(
-    out: Output, spec: Spec, address: str | None, timeout_s: float, dashboard: bool
-) -> SwarmStatus:
-    """Bring the swarm up. A Ray that was begun for it ends again if it cannot come up at all."""
+    out: Output,
+    spec: Spec,
+    address: str | None,
+    timeout_s: float,
+    dashboard: bool,
+    boot: Boot[T],
+) -> T:
+    """Bring the swarm, or a part of it, up.
+
+    A Ray that was begun for it ends again if it cannot come up at all.
+    """
     where = resolve(spec.name, address)
     is_own = False
     with out.step(f"bringing up {spec.name}") as change:
@@ -88,7 +117,7 @@ def bring_up(
             begun, is_own = head.begin(spec.name, Path(spec.data_dir), dashboard, say)
             where = Where(begun.address, "its own head", begun.environment)
         try:
-            return _boot(spec, where, timeout_s, say)
+            return boot(spec, where, timeout_s, say)
         except WaitTimeout:
             raise  # it goes on starting
         except BaseException:
@@ -98,7 +127,8 @@ def bring_up(
             raise
 
 
-def _boot(spec: Spec, where: Where, timeout_s: float, say: Callable[[str], None]) -> SwarmStatus:
+def boot(spec: Spec, where: Where, timeout_s: float, say: Callable[[str], None]) -> SwarmStatus:
+    """Bring the swarm up in the Ray cluster there."""
     from chimera.actors import boot
     from chimera.client.link import join_ray
 
@@ -110,6 +140,20 @@ def _boot(spec: Spec, where: Where, timeout_s: float, say: Callable[[str], None]
 
         say(f"the gateway is at {deployment.up(spec.name, spec.http, say)}")
     return found
+
+
+def _boot_region(region: str) -> Boot[RegionReport]:
+    def boot(
+        spec: Spec, where: Where, timeout_s: float, say: Callable[[str], None]
+    ) -> RegionReport:
+        from chimera.actors import boot
+        from chimera.client.link import join_ray
+
+        boot.check_version()
+        join_ray(spec.name, where)
+        return boot.up_region(spec, region, timeout_s=timeout_s, on_progress=say)
+
+    return boot
 
 
 def _leave() -> None:

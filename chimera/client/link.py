@@ -28,7 +28,7 @@ from chimera import names
 from chimera.client.address import Where
 from chimera.client.parcels import Accepted
 from chimera.client.ports import Gone, NoOwner, Pending, Promise, Settings, Silent, failed
-from chimera.errors import ChimeraError, InvalidRequest, NotFound, NotReady
+from chimera.errors import ChimeraError, InvalidRequest, NotFound, NotReady, OutcomeUnknown
 from chimera.swarm.reports import Placement
 
 T = TypeVar("T")
@@ -49,6 +49,8 @@ def _translate(fault: BaseException) -> BaseException:
     """What Ray raised, in the client's words."""
     if isinstance(fault, RayTaskError):
         cause = fault.cause
+        if isinstance(cause, OutcomeUnknown):  # a gate could not reach its region
+            return Silent(cause.message)
         if isinstance(cause, ChimeraError):
             return cause
         return ChimeraError(f"{type(cause).__name__}: {cause}")
@@ -179,11 +181,13 @@ class RayLink:
             self._owners = owners
 
     def _from_coordinators(self) -> list[Placement]:
-        known = [name for name in self._named if names.tier(name) == "coordinator"]
+        """What coordinators say, and the gates of regions in other Ray clusters."""
+        known = [name for name in self._named if names.tier(name) in _REGIONAL]
         found = self._placements(known)
-        if len(found) < max(len(known), 1):
-            there = [name for name in self._list() if names.tier(name) == "coordinator"]
-            found = self._placements(there) or found
+        served = {shard for one in found for shard in one.shards}
+        if len(served) < max((one.ring for one in found), default=1):
+            others = [n for n in self._list() if names.tier(n) in _REGIONAL and n not in known]
+            found += self._placements(others)
         return found
 
     def _from_orchestrator(self) -> list[Placement]:
@@ -266,6 +270,8 @@ class RayLink:
         )
 
 
+#: tiers that know who has the shards of one region
+_REGIONAL = {"coordinator", "gate"}
 #: tiers that a swarm has while it is up
 _CONTROL = {names.ORCHESTRATOR, "coordinator"}
 

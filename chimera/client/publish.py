@@ -21,6 +21,7 @@ from chimera.client.session import Session
 from chimera.errors import (
     ChimeraError,
     Fenced,
+    NotOwner,
     NotReady,
     Overloaded,
     StoreFull,
@@ -37,6 +38,8 @@ CALLS_MAX = 4
 TROUBLED_MAX = 12
 #: seconds after which single tasks no longer wait for the call in flight
 PATIENCE_S = 0.05
+#: seconds between two searches for the owners of shards that nobody seems to have
+MISSING_S = 1.0
 #: seconds between looks at what waits while nothing can be sent
 TICK_S = 0.25
 BACKOFF_FIRST_S = 0.01
@@ -93,6 +96,7 @@ class Publisher:
         self._troubled: Counter[int] = Counter()
         self._turn = self._dice.randrange(1 << 16)
         self._ring: tuple[dict[int, str], list[int]] = ({}, [])
+        self._missed_at = float("-inf")
         self._end: ChimeraError | None = None
 
     def offer(self, parcels: Sequence[Parcel], shard: int | None, bulk: bool) -> None:
@@ -154,6 +158,10 @@ class Publisher:
     def _by_turn(self) -> list[int]:
         """The owned shards so ordered that neighbours belong to different leaders."""
         owners = self._link.owners()
+        now = self._engine.now()
+        if len(owners) < self._link.settings.ring and now - self._missed_at >= MISSING_S:
+            self._missed_at = now  # a region that is back gets its share again
+            self._link.look()
         if owners is not self._ring[0]:
             groups: dict[str, list[int]] = {}
             for shard in sorted(owners):
@@ -281,11 +289,28 @@ class Publisher:
         cap = min(BACKOFF_FIRST_S * 2 ** min(flight.tries, 10), BACKOFF_CAP_S)
         wait_s = max(delay_s, cap * self._dice.uniform(0.5, 1.0))
         if not look:
-            self._engine.later(wait_s, lambda: self._send(flight))
+            self._engine.later(wait_s, lambda: self._resume(flight))
         else:
             self._engine.watch(
                 self._link.look(),
                 CALL_TIMEOUT_S,
-                lambda *_: self._engine.later(wait_s, lambda: self._send(flight)),
+                lambda *_: self._engine.later(wait_s, lambda: self._resume(flight)),
             )
         self._start(lane)
+
+    def _resume(self, flight: _Flight) -> None:
+        """Send it again; or to another shard, if nobody who has this one ever heard it (P13)."""
+        lane = flight.lane
+        away = (NoOwner, NotOwner)
+        unsent = all(not f.unsure and isinstance(f.refusal, away) for f in flight.frames)
+        if not unsent or lane.shard is not None or lane is self._resent:
+            self._send(flight)
+            return
+        lane.flights.remove(flight)
+        parcels = [parcel for frame in flight.frames for parcel in frame.parcels]
+        for parcel in reversed(parcels):
+            parcel.placed = None
+            lane.queue.appendleft(parcel)
+            lane.tasks += len(parcel.payloads)
+        self._start(lane)
+        self._troubled[flight.shard] -= 1

@@ -191,6 +191,17 @@ class ControlStore:
         """Save the spec of a generation that follows the newest one. Raises Conflict."""
         self.record(now, actor=by, spec=(generation, body))
 
+    def keep_spec(self, generation: int, body: Mapping[str, Any], by: str, now: int) -> None:
+        """Remember somebody else's spec: that of the highest generation is the newest.
+
+        One of a generation that was kept before changes nothing.
+        """
+        known = sa.select(sa.func.count()).where(_SPECS.c.generation == generation)
+        with engines.writing(self._engine) as connection:
+            if not connection.scalar(known):
+                values = {"generation": generation, "applied_at": now, "by": by}
+                connection.execute(_SPECS.insert().values(body=canonical(body), **values))
+
     @staticmethod
     def _save_spec(
         connection: sa.Connection, generation: int, body: Mapping[str, Any], by: str, now: int

@@ -215,6 +215,9 @@ class CoordinatorConfig:
     spec: dict[str, Any]  #: of the whole swarm
     generation: int  #: of the spec
     orchestrator: str  #: name of the actor that may order it about
+    #: HOST:PORT at which it listens for an orchestrator in another Ray cluster; empty: it has one
+    #: in its own
+    listen: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,23 +5,20 @@ from __future__ import annotations
 import copy
 import os
 import signal
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import chimera
+from benchmarks.ledger import outcomes_by_count
 from chimera import names
 from chimera.actors import boot, processes
 from chimera.actors.cluster import Cluster
 from chimera.client.options import ShardByKey
 from chimera.config import make_spec
 from chimera.errors import ChimeraError
-from chimera.frames import outcome
-from chimera.store.journal import receipts, schema
 from chimera.swarm.reports import LeaderReport, Owner, RegionReport, SwarmStatus, WorkerInfo
 
 HANDLERS = "tests.guarantees.handlers"
@@ -83,44 +80,6 @@ class Lines:
             self._read += len(new)
             self._count += new.count(b"\n")
         return self._count
-
-
-# -- journals ----------------------------------------------------------------------------------
-
-
-def outcomes_by_count(data_dir: Path) -> Counter[int]:
-    """How many accepted tasks have how many recorded outcomes, read from the journals' tables."""
-    found: Counter[int] = Counter()
-    for path in journals(data_dir):
-        with closing(schema.connect(str(path), fsync=False, read_only=True)) as db:
-            db.execute("BEGIN")  # one snapshot
-            found += _outcomes_of(db)
-    return found
-
-
-def _outcomes_of(db: sqlite3.Connection) -> Counter[int]:
-    (size,) = db.execute("SELECT next_position FROM shard").fetchone()
-    (count,) = db.execute("SELECT coalesce(sum(count), 0) FROM commands").fetchone()
-    times = bytearray(size)
-    accepted = bytearray(size)
-    for position, tasks, receipt in db.execute("SELECT position, count, receipt FROM commands"):
-        accepted[position : position + tasks] = b"\1" * tasks
-        for skip in receipts.unpack(receipt)[0]:
-            accepted[position + skip.index] = 0
-            count -= 1
-    for position, tasks, states in db.execute("SELECT position, count, states FROM outcomes"):
-        for index, state in enumerate(states or bytes([outcome.SUCCEEDED]) * tasks):
-            times[position + index] += state != outcome.OPEN
-    for (position,) in db.execute("SELECT position FROM singles"):
-        times[position] += 1
-    found = Counter(n for n, is_task in zip(times, accepted, strict=True) if is_task)
-    assert sum(found.values()) == count
-    return found
-
-
-def journals(data_dir: Path) -> list[Path]:
-    """The journals' files, by shard."""
-    return sorted((data_dir / "journals").glob("shard-*.sqlite"))
 
 
 # -- the swarm ---------------------------------------------------------------------------------

@@ -20,7 +20,10 @@ def files(*under: str) -> tuple[str, ...]:
     return tuple(
         name
         for name in names
-        if name.endswith(".py") and (ROOT / name).is_file() and not (ROOT / name).is_symlink()
+        if name.endswith(".py")
+        and not name.endswith(("_pb2.py", "_pb2_grpc.py"))  # made by protoc
+        and (ROOT / name).is_file()
+        and not (ROOT / name).is_symlink()
     )
 
 

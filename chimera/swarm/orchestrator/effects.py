@@ -31,6 +31,7 @@ class Attach:
 
     region: str
     serial: int
+    link: str = ""  #: HOST:PORT of its link, if it is in another Ray cluster
 
 
 @dataclass(frozen=True, slots=True)

@@ -336,7 +336,7 @@ class Orchestrator:
         self.health.forget(child.region)
         if child.state is ChildState.MISSING:
             child.serial = self._next_serial()
-            self._plain.append(Attach(child.region, child.serial))
+            self._plain.append(regions.attach(child, self.spec))
         self._become(child, ChildState.AWAY, now, why)
 
     def _look_for_region(self, child: Child, now: float) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from chimera import names
 from chimera.swarm import spec as specs
-from chimera.swarm.orchestrator.effects import Knock
+from chimera.swarm.orchestrator.effects import Attach, Knock
 from chimera.swarm.orchestrator.state import Child, ChildState, Patience
 from chimera.swarm.spec import Spec
 
@@ -28,6 +28,11 @@ def knock(child: Child, now: float, spec: Spec, patience: Patience) -> Knock | N
     child.knocked_at = now
     leaders = spec.region(child.region).leaders
     return Knock(child.region, tuple(names.leader(child.region, i) for i in range(leaders)))
+
+
+def attach(child: Child, spec: Spec) -> Attach:
+    """Watch its coordinator over its link."""
+    return Attach(child.region, child.serial, spec.region(child.region).link)
 
 
 def is_lost(child: Child, now: float, timeout_s: float) -> bool:

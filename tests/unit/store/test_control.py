@@ -121,6 +121,13 @@ def test_specs_have_generations_that_follow_each_other(store):
         assert caught.value.details["newest"] == 2
 
 
+def test_a_spec_that_is_kept_for_somebody_else_may_have_gaps_and_come_twice_or_late(store):
+    for generation in (3, 7, 7, 5):
+        store.keep_spec(generation, {"n": generation}, "orchestrator", 1000)
+    assert (store.spec().generation, store.spec().body) == (7, {"n": 7})
+    assert store.spec(5).body == {"n": 5}
+
+
 def test_an_order_that_was_carried_out_is_known(store):
     store.record(1, actor="orchestrator", spec=(1, {}), by="up 17")
     assert store.has_order("up 17")

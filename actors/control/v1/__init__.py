@@ -1,0 +1,1 @@
+"""Messages and stubs, made from `control.proto` by `make proto`."""

@@ -1,0 +1,53 @@
+"""What became of every accepted task, read from the journals' tables and not through a swarm."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+from chimera.frames import outcome
+from chimera.store.journal import receipts, schema
+
+
+def outcomes_by_count(data_dir: Path) -> Counter[int]:
+    """How many accepted tasks have how many recorded outcomes, read from the journals' tables."""
+    found: Counter[int] = Counter()
+    for path in journals(data_dir):
+        with closing(schema.connect(str(path), fsync=False, read_only=True)) as db:
+            db.execute("BEGIN")  # one snapshot
+            found += _outcomes_of(db)
+    return found
+
+
+def _outcomes_of(db: sqlite3.Connection) -> Counter[int]:
+    (size,) = db.execute("SELECT next_position FROM shard").fetchone()
+    (count,) = db.execute("SELECT coalesce(sum(count), 0) FROM commands").fetchone()
+    times = bytearray(size)
+    accepted = bytearray(size)
+    for position, tasks, receipt in db.execute("SELECT position, count, receipt FROM commands"):
+        accepted[position : position + tasks] = b"\1" * tasks
+        for skip in receipts.unpack(receipt)[0]:
+            accepted[position + skip.index] = 0
+            count -= 1
+    for position, tasks, states in db.execute("SELECT position, count, states FROM outcomes"):
+        for index, state in enumerate(states or bytes([outcome.SUCCEEDED]) * tasks):
+            times[position + index] += state != outcome.OPEN
+    for (position,) in db.execute("SELECT position FROM singles"):
+        times[position] += 1
+    found = Counter(n for n, is_task in zip(times, accepted, strict=True) if is_task)
+    if sum(found.values()) != count:
+        raise AssertionError(f"{found} does not add up to the {count} tasks that were accepted")
+    return found
+
+
+def journals(data_dir: Path) -> list[Path]:
+    """The journals' files, by shard."""
+    return sorted((data_dir / "journals").glob("shard-*.sqlite"))
+
+
+def settled(data_dir: Path) -> Counter[int] | None:
+    """`outcomes_by_count` once no accepted task is open any more; None before."""
+    found = outcomes_by_count(data_dir)
+    return None if found[0] else found
