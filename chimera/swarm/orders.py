@@ -15,7 +15,15 @@ import msgspec
 
 from chimera import names
 from chimera.errors import InvalidRequest, NotFound
-from chimera.swarm.spec import Change, Operations, RegionSpec, Spec, can_host, is_apart
+from chimera.swarm.spec import (
+    Change,
+    Operations,
+    RegionSpec,
+    Spec,
+    can_host,
+    carried_over,
+    is_apart,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +202,8 @@ def _scaled(spec: Spec, order: Scale) -> Spec:
             f"every leader that region {scaled.name} would have left is drained: end a drain first"
         )
     regions = tuple(scaled if region is found else region for region in spec.regions)
-    return msgspec.structs.replace(spec, regions=regions)
+    # a leader that is no more is not drained either, should there be one of its name again
+    return carried_over(spec, msgspec.structs.replace(spec, regions=regions))
 
 
 def _operating(spec: Spec, **changes: tuple[str, ...]) -> Spec:

@@ -104,6 +104,11 @@ def test_a_scale_changes_what_it_names():
     assert scaled.regions == (RegionSpec(name="eu", leaders=3, workers=1, workers_max=4),)
 
 
+def test_a_drained_leader_that_is_scaled_away_is_forgotten():
+    before = operations(drained=("leader/eu/1",))
+    assert ordered(before, Scale("eu", leaders=1)).operations.drained == ()
+
+
 def test_a_new_file_leaves_drains_and_pauses_alone():
     before = operations(drained=("leader/eu/1", WORKER), paused_types=("mail",))
     assert specs.carried_over(before, SPEC) == before
