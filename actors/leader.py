@@ -54,6 +54,8 @@ class Leader:
         self._incarnation = time.time_ns()
         self._numbers = itertools.count(1)
         self._reporting = threading.Lock()
+        self._sketches: dict[str, bytes] = {}
+        self._sketched_at = float("-inf")
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._shards = Shards(config, self._process, self._inbox.put)
         self._waiters = Waiters(self._shards)
@@ -168,6 +170,20 @@ class Leader:
             self._shards.accepted(shard, frame, command.head(frame), receipt)
         return task_id
 
+    @ray.method(concurrency_group="read")
+    def discard(self, tenant: str, session: int, shard: int, counter: int) -> None:
+        """Give a dead letter up. Raises NotFound."""
+        record = self._find(shard, tenant, session, counter, bodies=False)
+        self._shards.journal(shard).discard(record.position)
+
+    @ray.method(concurrency_group="read")
+    def happened(
+        self, shard: int, tenant: str, after: int, limit: int
+    ) -> tuple[int, list[tuple[int, TaskRecord]]]:
+        """A tenant's tasks that ended since row `after`, and the last row's number."""
+        last, found = self._shards.journal(shard).happened(after, limit)
+        return last, [one for one in found if one[1].tenant == tenant]
+
     @ray.method(concurrency_group="ctl")
     def owned(self) -> dict[int, int]:
         """Shard → epoch of what is served here."""
@@ -226,7 +242,7 @@ class Leader:
         with self._reporting:  # a later number must not come with older counts
             number = next(self._numbers)
             counters = dict(self._loop.machine.state.counters)
-            run = self._loop.machine.state.run.to_bytes()
+            latency = self._latency()
         counters["lost_tails"] = self._shards.lost_tails
         faults = (*self._faults.values(), *self._loop.machine.state.faults.values())
         return LeaderReport(
@@ -241,10 +257,18 @@ class Leader:
             lag_ms=self._loop.lag_ms,
             incarnation=self._incarnation,
             number=number,
-            latency={"run": run},
+            latency=latency,
             revision=self._config.revision,
             worker_target=self._loop.machine.state.worker_target,
         )
+
+    def _latency(self) -> dict[str, bytes]:
+        if time.monotonic() >= self._sketched_at + SKETCH_S:
+            self._sketched_at = time.monotonic()
+            state = self._loop.machine.state
+            sketches = {"run": state.run, "queue": state.queue, "total": state.total}
+            self._sketches = {name: one.to_bytes() for name, one in sketches.items()}
+        return self._sketches
 
     @ray.method(concurrency_group="ctl")
     def take(self, order: TakeOrder) -> str:
@@ -329,15 +353,25 @@ class Leader:
         """Sweep what is past its retention, a little at a time."""
         while True:
             time.sleep(SWEEP_S)
-            for shard in self._shards.owned():
+            owned = self._shards.owned()
+            for shard in owned:
                 try:
-                    self._shards.journal(shard).sweep(unix_ms(), SWEEP_FRAMES)
+                    journal = self._shards.journal(shard)
+                    journal.probe()
+                    journal.sweep(unix_ms(), SWEEP_FRAMES)
                 except ChimeraError as fault:
-                    self._fault(f"sweep of shard {shard}: {fault.message}", key="sweep")
+                    self._fault(f"shard {shard} cannot write: {fault.message}", f"write-{shard}")
+                else:
+                    self._faults.pop(f"write-{shard}", None)
+            for key in [one for one in self._faults if one.startswith("write-")]:
+                if int(key.removeprefix("write-")) not in owned:
+                    self._faults.pop(key, None)
 
 
 #: for a queued task's end to be recorded, seconds
 CANCEL_S = 1.0
+#: between two looks at what tasks took, which cost more than the rest of a report, seconds
+SKETCH_S = 0.5
 #: between two sweeps, seconds, and frames that one sweep looks at
 SWEEP_S = 5.0
 SWEEP_FRAMES = 1000

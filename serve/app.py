@@ -10,7 +10,18 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from chimera.serve import health, problems, tasks
+from chimera.serve import (
+    admin,
+    batch,
+    dead_letters,
+    docs,
+    events,
+    health,
+    metrics,
+    problems,
+    tasks,
+    types,
+)
 from chimera.serve.edge import Edge
 from chimera.serve.gateway import Gateway
 from chimera.serve.problems import Fault, Problem
@@ -39,8 +50,8 @@ def build(gateway: Gateway) -> FastAPI:
     )  # fmt: skip
     app.state.gateway = gateway
     problems.install(app)
-    for router in (tasks.router, health.router):
-        app.include_router(router)
+    for part in (tasks, batch, dead_letters, events, types, admin, health, metrics, docs):
+        app.include_router(part.router)
     app.add_middleware(Edge, limits=gateway.limits)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # FastAPI's own way
     return app

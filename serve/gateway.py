@@ -15,6 +15,7 @@ from chimera.actors.access import CALL_S, status
 from chimera.actors.cluster import Cluster
 from chimera.client import AsyncSwarm, connect_async
 from chimera.errors import InvalidRequest, NotReady
+from chimera.serve.checks import Memory
 from chimera.swarm.reports import SwarmStatus
 
 #: header that says for whom; without it the tenant is this one
@@ -43,6 +44,8 @@ class Gateway:
         self.name = names.check(swarm)
         self.limits = limits or Limits()
         self.since = time.time()
+        self.health = Memory()
+        self.draining = False
         self._client: AsyncSwarm | None = None
         self._status: SwarmStatus | None = None
         self._status_at = float("-inf")
@@ -52,7 +55,13 @@ class Gateway:
         """Connect to the swarm. Raises what `connect` raises."""
         self._client = await connect_async(self.name, DEFAULT_TENANT, timeout_s=60.0)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it is connected to the swarm."""
+        return self._client is not None
+
     async def close(self) -> None:
+        self.draining = True
         if self._client is not None:
             await self._client.close()
 

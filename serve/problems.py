@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
+from chimera.client.contracts import pointer
 from chimera.errors import ChimeraError, Unavailable
 
 log = logging.getLogger(__name__)
@@ -115,11 +116,6 @@ def answer(request: Request, fault: ChimeraError) -> JSONResponse:
     return problem(
         request, fault.status, told.pop("code"), told.pop("detail"), title, headers, **told
     )
-
-
-def pointer(parts: Any) -> str:
-    """A path of keys and indices as a JSON pointer."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "payload_too_large",

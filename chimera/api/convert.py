@@ -38,6 +38,26 @@ def decoder(annotation: Any) -> Decode:
     return _plain
 
 
+def schema(annotation: Any) -> str | None:
+    """The JSON Schema of what `decoder` accepts, as text; None if that is any JSON.
+
+    None too for an annotation whose values a schema cannot describe: the worker still checks it.
+    """
+    leaves = list(_leaves(annotation))
+    try:
+        if any(_is_pydantic(leaf) for leaf in leaves):
+            from pydantic import TypeAdapter
+
+            found = TypeAdapter(annotation).json_schema()
+        elif any(_is_structured(leaf) for leaf in leaves):
+            found = msgspec.json.schema(annotation)
+        else:
+            return None
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    return msgspec.json.encode(found).decode()
+
+
 def _leaves(annotation: Any) -> typing.Iterator[Any]:
     arguments = typing.get_args(annotation)
     if not arguments or typing.get_origin(annotation) is typing.Literal:

@@ -32,7 +32,7 @@ class Registry:
 
     def policies(self) -> tuple[TaskPolicy, ...]:
         """What each type declares, by type."""
-        return tuple(self._by_type[type].policy for type in sorted(self._by_type))
+        return tuple(self._by_type[type].declared() for type in sorted(self._by_type))
 
     def __contains__(self, type: object) -> bool:
         return type in self._by_type

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
+import msgspec
+
 from chimera.api import convert
 from chimera.api.context import Context
 from chimera.swarm.policy import CLASSES, TaskPolicy
@@ -69,6 +71,14 @@ class TaskDefinition:
         """Raise TypeError or NameError if its annotations cannot be used."""
         self._decoder(_parameters(self.target))
 
+    def declared(self) -> TaskPolicy:
+        """Its policy, with the contract that its payload's annotation makes."""
+        parameter = _annotated(_parameters(self.target))
+        if parameter is None:
+            return self.policy
+        contract = convert.schema(_resolved(self.target, parameter))
+        return msgspec.structs.replace(self.policy, contract=contract)
+
     def handler(self) -> Handler:
         """Make it callable: constructs a class's instance. Raises what its constructor raises."""
         parameters = _parameters(self.target)
@@ -82,10 +92,16 @@ class TaskDefinition:
         return Handler(_arranged(call, order), "ctx" in order, decode, self.no_retry, keeper)
 
     def _decoder(self, parameters: list[tuple[inspect.Parameter, bool]]) -> convert.Decode:
-        for parameter, is_ctx in parameters:
-            if not is_ctx and parameter.annotation is not inspect.Parameter.empty:
-                return convert.decoder(_resolved(self.target, parameter))
-        return convert.decoder(Any)
+        parameter = _annotated(parameters)
+        return convert.decoder(Any if parameter is None else _resolved(self.target, parameter))
+
+
+def _annotated(parameters: list[tuple[inspect.Parameter, bool]]) -> inspect.Parameter | None:
+    """The payload's parameter, if it is annotated."""
+    for parameter, is_ctx in parameters:
+        if not is_ctx and parameter.annotation is not inspect.Parameter.empty:
+            return parameter
+    return None
 
 
 def _arranged(call: Callable[..., Any], order: tuple[str, ...]) -> Callable[..., Any]:

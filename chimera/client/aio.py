@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from chimera.client.bulk import BulkTasks, Counts
+from chimera.client.contracts import Check
 from chimera.client.listing import Page
 from chimera.client.many import Keys
 from chimera.client.reel import Reel
@@ -66,6 +68,11 @@ class AsyncBulk:
 
     def __repr__(self) -> str:
         return f"<AsyncBulk of {len(self)} tasks>"
+
+    @property
+    def tasks(self) -> BulkTasks:
+        """What it is made of."""
+        return self._tasks
 
     def __len__(self) -> int:
         return self._tasks.total
@@ -161,6 +168,10 @@ class AsyncSwarm(Verbs):
     async def cancel(self, task_id: str, reason: str = "") -> str:
         return await arun(self._task(task_id).cancel(reason))
 
+    async def discard(self, task_id: str) -> None:
+        """Give a dead letter up: it cannot be replayed any more. Raises NotFound."""
+        await arun(self._task(task_id).discard())
+
     async def progress(self, task_id: str) -> Any:
         """What a running task said last of how far it is; None if it said nothing."""
         return await arun(self._task(task_id).progress())
@@ -192,6 +203,23 @@ class AsyncSwarm(Verbs):
 
     async def types(self) -> tuple[TaskPolicy, ...]:
         return await arun(self.core.types())
+
+    async def happened(
+        self, shard: int, after: int, limit: int
+    ) -> tuple[int, builtins.list[tuple[int, TaskRecord]]]:
+        """The tenant's tasks that ended in a shard since row `after`, and the last row's number.
+
+        Below 0: nothing, and the number of the newest row.
+        """
+        found: tuple[int, Any] = await arun(
+            self.core.ask(shard, "happened", shard, self.tenant, after, limit)
+        )
+        return found
+
+    async def contract(self, type: str) -> Check | None:
+        """What checks payloads of a type; None: any will do. Raises UnknownTaskType."""
+        policy = await arun(self.core.policy(type))
+        return self.core.contracts.check(type, policy.contract)
 
     async def close(self) -> None:
         self._release()

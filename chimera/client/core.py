@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
+from chimera.client.contracts import Contracts
 from chimera.client.encode import Inline
 from chimera.client.engine import ThreadEngine
 from chimera.client.ports import LeaderLink, Pending, Promise, Silent
@@ -65,6 +66,7 @@ class Core:
         self._blobs: Blobs | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
+        self.contracts = Contracts()
         self._types: dict[str, TaskPolicy] = {}
         self._types_at = float("-inf")
         self._pid = os.getpid()

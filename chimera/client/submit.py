@@ -9,7 +9,7 @@ from typing import Any
 from chimera.client.core import Core
 from chimera.client.encode import encode_payload
 from chimera.client.options import Kind, Options, Route, check_key
-from chimera.client.outcomes import Outcome
+from chimera.client.outcomes import Outcome, decode_json
 from chimera.client.parcels import Accepted, Frame, Parcel
 from chimera.client.ports import Gone, Silent
 from chimera.client.steps import Steps
@@ -25,6 +25,7 @@ from chimera.errors import (
 from chimera.frames import command
 from chimera.frames.ids import TaskKey
 from chimera.store.protocol import Receipt
+from chimera.swarm.policy import TaskPolicy
 
 #: seconds until a submit that nobody answers is given up
 SUBMIT_TIMEOUT_S = 30.0
@@ -53,7 +54,7 @@ def submit(
     """Submit one task; it is durable when this returns."""
     policy = yield from core.policy(what.type)
     kind = what.options.kind(what.type, what.tenant, policy)
-    parcel = yield from _parcel(core, what, kind, payload, key, idempotency_key)
+    parcel = yield from _parcel(core, what, kind, policy, payload, key, idempotency_key)
     shard = Route(what.tenant, core.link.settings.ring, policy)(key or idempotency_key)
     core.engine.do(lambda: core.publisher.offer([parcel], shard, False))
     done = yield from durable(parcel, what.timeout_s)
@@ -78,7 +79,7 @@ def call(
         return (yield from task.result(wait_s))
     policy = yield from core.policy(what.type)
     kind = what.options.kind(what.type, what.tenant, policy)
-    parcel = yield from _parcel(core, what, kind, payload, None, None)
+    parcel = yield from _parcel(core, what, kind, policy, payload, None, None)
     shard = Route(what.tenant, core.link.settings.ring, policy).home
     if shard is None:
         shard = core.publisher.next_shard()
@@ -120,13 +121,17 @@ def _taken(frame: Frame, answer: Any) -> tuple[Accepted, Outcome | None]:
 
 
 def _parcel(
-    core: Core, what: Submission, kind: Kind, payload: Any, key: str | None, idem: str | None
-) -> Steps[Parcel]:
+    core: Core, what: Submission, kind: Kind, policy: TaskPolicy, payload: Any,
+    key: str | None, idem: str | None,
+) -> Steps[Parcel]:  # fmt: skip
     if key is not None:
         check_key("key", key)
     if idem is not None:
         check_key("idempotency_key", idem)
     body = encode_payload(payload)
+    check = core.contracts.check(what.type, policy.contract)
+    if check is not None:
+        check(decode_json(body))
     is_claim = False
     if len(body) > command.INLINE_MAX:
         body, is_claim = yield core.aside(lambda: core.inline.one(body)), what.timeout_s

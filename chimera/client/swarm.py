@@ -160,6 +160,10 @@ class Swarm(Verbs):
         """Run a dead letter again, as a new task; asked twice, the same one. Raises NotFound."""
         return Handle(run(self._task(task_id).replay()))
 
+    def discard(self, task_id: str) -> None:
+        """Give a dead letter up: it cannot be replayed any more. Raises NotFound."""
+        run(self._task(task_id).discard())
+
     def list(
         self, *, type: str | None = None, state: str | None = None, tag: str | None = None
     ) -> Iterator[TaskRecord]:

@@ -116,6 +116,10 @@ class Task:
         shard = parse_id(record.task_id).shard
         return (yield from self.core.ask(shard, "progress_of", shard, record.position))
 
+    def discard(self) -> Steps[None]:
+        """Give a dead letter up; done twice, the second time there is none."""
+        yield from self.core.ask(self.key.shard, "discard", self.tenant, *self.key)
+
     def replay(self) -> Steps[Task]:
         """Run a dead letter again, as a new task; asked twice, the same one."""
         new_id = yield from self.core.ask(self.key.shard, "replay", self.tenant, *self.key)

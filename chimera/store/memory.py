@@ -207,6 +207,7 @@ class MemoryJournal(MemoryReads):
         if not task.open:
             return False
         task.outcome, task.settled_at, task.park = single, now, None
+        self._disk.ended.append(task)
         self._disk.open -= 1
         return True
 
@@ -222,7 +223,7 @@ class MemoryJournal(MemoryReads):
         with self._write():
             task = self._task(position)
             cutter = task.frame.cutter
-            if task.outcome is None or task.outcome.state != outcome.FAILED:
+            if task.discarded or task.outcome is None or task.outcome.state != outcome.FAILED:
                 raise NotFound
             if task.replayed is None:
                 head = msgspec.structs.replace(cutter.head, at=now, replay_of=task.id)
@@ -243,6 +244,17 @@ class MemoryJournal(MemoryReads):
                 return task.replayed.id, receipt, made
             again = task.replayed
             return again.id, Receipt(again.position, 1, True), again.frame.arrival.frame
+
+    def discard(self, position: int) -> None:
+        with self._write():
+            task = self._task(position)
+            if task.discarded or task.outcome is None or task.outcome.state != outcome.FAILED:
+                raise NotFound
+            task.discarded = True
+
+    def probe(self) -> None:
+        with self._write():
+            pass
 
     # -- what handlers keep
 

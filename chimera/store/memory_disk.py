@@ -36,6 +36,7 @@ class Task:
     park: Park | None = None
     cancel: bool = False
     replayed: Task | None = None
+    discarded: bool = False  #: a dead letter that was given up
 
     @property
     def open(self) -> bool:
@@ -108,6 +109,7 @@ class MemoryDisk:
     open: int = 0  #: tasks accepted and not settled
     outcomes: list[tuple[int, bytes]] = field(default_factory=list)  #: (position, frame)
     singles: list[Single] = field(default_factory=list)
+    ended: list[Task] = field(default_factory=list)  #: in the order of recording
     keys: dict[bytes, tuple[bytes, int, int]] = field(default_factory=dict)
     memos: dict[tuple[int, str], bytes] = field(default_factory=dict)
     snapshots: dict[tuple[str, str, str], bytes] = field(default_factory=dict)

@@ -153,6 +153,14 @@ class MemoryReads:
                 found.append(record)
         return found[:limit]
 
+    def happened(self, after_seq: int, limit: int) -> tuple[int, Sequence[tuple[int, TaskRecord]]]:
+        ended = self._disk.ended
+        if after_seq < 0:
+            return len(ended), []
+        rows = list(enumerate(ended, 1))[after_seq : after_seq + limit]
+        found = [(seq, one.record(bodies=False)) for seq, one in rows if one.frame.swept is None]
+        return (rows[-1][0] if rows else after_seq), found
+
     def stats(self) -> dict[str, Any]:
         living = self._living()
         return {

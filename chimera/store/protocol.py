@@ -173,6 +173,21 @@ class Journal(Protocol):
         """
         ...
 
+    def discard(self, position: int) -> None:
+        """Give a dead letter up: it is failed for good, and cannot be replayed. Raises NotFound."""
+        ...
+
+    def probe(self) -> None:
+        """Write and commit something, to see whether that can be done. Raises StoreFull, …"""
+        ...
+
+    def happened(self, after_seq: int, limit: int) -> tuple[int, Sequence[tuple[int, TaskRecord]]]:
+        """The tasks of up to `limit` recorded rows past `after_seq`, and the last row's number.
+
+        What retention took is left out. Below 0: nothing, and the number of the newest row.
+        """
+        ...
+
     def recover(self) -> Recovered:
         """What is open, read after `take`."""
         ...

@@ -47,3 +47,5 @@ class TaskPolicy(msgspec.Struct, frozen=True, kw_only=True):
     keyed_state: bool = False
     #: the handler is a coroutine function
     is_async: bool = False
+    #: JSON Schema of its payload, as text; None: any JSON
+    contract: str | None = None

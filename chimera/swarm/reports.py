@@ -58,7 +58,8 @@ class LeaderReport:
     lag_ms: float = 0.0  #: how late its own loop runs
     incarnation: int = 0  #: of the leader: grows from one to the next; counters begin anew with it
     number: int = 0  #: of this report in its incarnation, from 1
-    #: sketches (chimera.swarm.sketch) of what tasks took, by what was measured: `run`
+    #: sketches (chimera.swarm.sketch) of what tasks took, by what was measured: `run`,
+    #: `queue` (to dispatch) and `total` (to the outcome), both from the acceptance here
     latency: dict[str, bytes] = field(default_factory=dict)
     revision: str = ""  #: of what it makes workers with
     worker_target: int = 0  #: workers that it wants to have now

@@ -266,6 +266,38 @@ class ReplaySuite:
         assert (old.task_id, old.state, old.replayed_as) == (task_id(1), "failed", new_id)
         assert (new.task_id, new.state, new.replay_of) == (new_id, "queued", task_id(1))
 
+    def test_a_dead_letter_that_was_given_up_cannot_be_replayed(self, bench: Bench):
+        journal = bench.owned()
+        accept(journal, frame(0, 2))
+        settle(journal, ended(0, [OK, FAILED]))
+        with pytest.raises(errors.NotFound):
+            journal.discard(0)
+        journal.discard(1)
+        for verb in (journal.discard, lambda position: journal.replay(position, NOW)):
+            with pytest.raises(errors.NotFound):
+                verb(1)
+        assert states(journal, 0, 2) == [OK, FAILED]
+
+    def test_what_ended_is_told_in_the_order_of_recording(self, bench: Bench):
+        journal = bench.owned()
+        accept(journal, frame(0, 3))
+        newest, nothing = journal.happened(-1, 10)
+        assert not nothing
+        settle(journal, ended(0, [OPEN, OK, OPEN]))
+        first, told = journal.happened(newest, 10)
+        assert [record.task_id for _, record in told] == [task_id(1)]
+        settle(journal, ended(0, [FAILED, OPEN, OPEN]))
+        last, told = journal.happened(first, 10)
+        assert [(seq, record.state) for seq, record in told] == [(last, "failed")]
+        assert journal.happened(last, 10) == (last, [])
+
+    def test_a_journal_that_can_write_says_so_and_a_former_owner_cannot(self, bench: Bench):
+        former = bench.owned()
+        former.probe()
+        bench.owned().probe()
+        with pytest.raises(errors.StaleEpoch):
+            former.probe()
+
     def test_only_dead_letters_are_replayed(self, bench: Bench):
         journal = bench.owned()
         accept(journal, frame(0, 3))

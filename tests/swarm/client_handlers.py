@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,17 @@ DEADLINE_S = 90.0
 @chimera.task("client.echo")
 def echo(payload: Any) -> Any:
     return payload
+
+
+@dataclass
+class Order:
+    item: str
+    count: int = 1
+
+
+@chimera.task("client.order")
+def order(payload: Order) -> int:
+    return payload.count
 
 
 @chimera.task("client.fail", max_attempts=1)

@@ -201,6 +201,10 @@ class SqliteJournal:
         """Make a new task of a dead letter (P17). Raises NotFound, CorruptFrame, StaleEpoch."""
         return self._committer.run(lambda txn: replay.replay(txn, self.shard, position, now))
 
+    def discard(self, position: int) -> None:
+        """Give a dead letter up: it is failed for good. Raises NotFound, StaleEpoch."""
+        self._committer.run(lambda txn: replay.discard(txn, position))
+
     def quarantine(self, position: int, now: int) -> list[Single]:
         """End what is corrupt of the frame that holds a position; the outcomes it made (P4).
 
@@ -287,6 +291,13 @@ class SqliteJournal:
         with self._readers.snapshot() as execute:
             return outbox.read(execute, after_seq, limit)
 
+    def happened(self, after_seq: int, limit: int) -> tuple[int, Sequence[tuple[int, TaskRecord]]]:
+        """The tasks of up to `limit` recorded rows past `after_seq`, and the last row's number."""
+        if after_seq < 0:
+            return int(self.stats()["seq"]), []
+        with self._readers.snapshot() as execute:
+            return outbox.happened(execute, self.shard, after_seq, limit)
+
     def published(self, consumer: str) -> int:
         """The number up to which a consumer has published; 0 if it is not known."""
         with self._readers.snapshot() as execute:
@@ -301,6 +312,12 @@ class SqliteJournal:
         self._committer.run(lambda txn: outbox.forget(txn, consumer))
 
     # -- upkeep
+
+    def probe(self) -> None:
+        """Write and commit something. Raises StoreFull if there is no room for tasks either."""
+        self._committer.run(lambda txn: txn.wrote())
+        if self._committer.ballast.released:
+            raise StoreFull(f"no room for shard {self.shard}", retry_after=1.0)
 
     def sweep(self, now: int, limit: int) -> SweepResult:
         """Remove what is past its retention, and give the space back. Raises StaleEpoch."""

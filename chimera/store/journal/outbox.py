@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from chimera.frames import outcome
 from chimera.store.journal.commit import Txn
-from chimera.store.protocol import Single
+from chimera.store.journal.reads import Execute, FrameView, view
+from chimera.store.protocol import Single, TaskRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +58,31 @@ def forget(txn: Txn, consumer: str) -> None:
     """Keep nothing for this consumer any more."""
     txn.execute("DELETE FROM consumers WHERE name = ?", (consumer,))
     txn.wrote(consumer.encode())
+
+
+def happened(
+    execute: Execute, shard: int, after_seq: int, limit: int
+) -> tuple[int, list[tuple[int, TaskRecord]]]:
+    """The tasks of rows past `after_seq`, and the last row's number."""
+    entries = read(execute, after_seq, limit)
+    found = [(entry.seq, one) for entry in entries for one in _records(execute, shard, entry)]
+    return (entries[-1].seq if entries else after_seq), found
+
+
+def _records(execute: Execute, shard: int, entry: Entry) -> list[TaskRecord]:
+    """The tasks that got their outcome in a row, without bodies; those that are gone left out."""
+    if entry.single is not None:
+        positions = [entry.single.position]
+    else:
+        assert entry.frame is not None
+        header = outcome.header(entry.frame)
+        states = outcome.states(entry.frame, header)
+        positions = [header.position + i for i, code in enumerate(states) if code != outcome.OPEN]
+    found: list[TaskRecord] = []
+    frame: FrameView | None = None
+    for position in positions:
+        if frame is None or not frame.position <= position < frame.position + frame.count:
+            frame = view(execute, shard, position)
+        if frame is not None:
+            found.append(frame.record(position - frame.position, bodies=False))
+    return found

@@ -42,3 +42,12 @@ def replay(txn: Txn, shard: int, position: int, now: int) -> tuple[str, Receipt,
     txn.execute("UPDATE dead SET replayed = ? WHERE position = ?", (receipt.position, position))
     idempotency.repoint(txn, position, receipt.position, now)
     return ids.format_id(session, shard, counter), receipt, frame
+
+
+def discard(txn: Txn, position: int) -> None:
+    """Forget a dead letter. Its outcome stays."""
+    gone = txn.execute("DELETE FROM dead WHERE position = ?", (position,)).rowcount
+    if not gone:
+        raise NotFound(f"no dead letter at position {position}")
+    txn.dead -= gone
+    txn.wrote(b"discard", position.to_bytes(8, "little"))

@@ -138,6 +138,9 @@ def _load(state: State, worker: Worker, now: Instant) -> list[Effect]:
     out = drafts.effects()
     if room.pieces:
         state.flights += 1
+        for piece in room.pieces:
+            if piece.since and piece.attempt == 1:
+                state.queue.add(now.mono - piece.since, piece.count)
         flight = Flight(state.flights, room.pieces, room.tasks, room.seconds, now.mono)
         worker.flights[flight.number] = flight
         recorded, worker.recorded = tuple(worker.recorded), []

@@ -46,11 +46,11 @@ def on_appended(state: State, event: Appended, now: Instant) -> list[Effect]:
         return []
     if shard.phase == "serving":
         for frame in event.frames:
-            enqueue(state, shard, frame)
+            enqueue(state, shard, frame, now.mono)
     return dispatch.fill(state, now)
 
 
-def pieces_of(state: State, shard: Shard, frame: NewFrame) -> list[Piece]:
+def pieces_of(state: State, shard: Shard, frame: NewFrame, since: float = 0.0) -> list[Piece]:
     """What a frame has to be run, as pieces."""
     policy = state.policies.resolve(frame.type, frame.priority, frame.options)
     task_bytes = max(1, frame.size // frame.count)
@@ -60,18 +60,19 @@ def pieces_of(state: State, shard: Shard, frame: NewFrame) -> list[Piece]:
     return [
         Piece(
             shard.number, frame.position, first, stop, task_bytes, frame.tenant, policy,
-            frame.attempt, keys, frame.deadlines, frame.from_schedule, options=frame.options,
+            frame.attempt, since, keys, frame.deadlines, frame.from_schedule,
+            options=frame.options,
         )
         for first, stop in frame.ranges
     ]  # fmt: skip
 
 
-def enqueue(state: State, shard: Shard, frame: NewFrame) -> None:
-    """Let a frame wait for workers."""
+def enqueue(state: State, shard: Shard, frame: NewFrame, since: float = 0.0) -> None:
+    """Let a frame wait for workers; `since` then, if it was accepted just now."""
     if frame.keys is not None and shard.silent:
         shard.stash.append(frame)
         return
-    for piece in pieces_of(state, shard, frame):
+    for piece in pieces_of(state, shard, frame, since):
         if frame.holds_key and frame.keys is not None:
             ready = shard.keys.wake(piece)
             if ready is not None:

@@ -36,6 +36,7 @@ class Piece:
     tenant: str
     policy: TaskPolicy
     attempt: int = 1
+    since: float = 0.0  #: when it was accepted, or due, by the machine's clock; 0: not known
     #: of the whole frame, from position `frame`; scoped by tenant
     keys: list[str | None] | None = None
     deadlines: list[int] | None = None  #: likewise

@@ -35,6 +35,8 @@ def take_in(
         if piece is not None and header.duration_us and header.bad < header.count:
             state.type(piece.policy.type).learn(header.duration_us, header.count)
             state.run.add(header.duration_us / header.count / 1e6, header.count)
+            if piece.since:
+                state.total.add(now.mono - piece.since, header.count - header.bad)
         if not header.bad:
             draft.frames.append(item.frame)
             draft.final.append((first, stop))

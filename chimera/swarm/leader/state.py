@@ -263,6 +263,8 @@ class State:
     expired_at: float = 0.0  #: when the queues were last looked through for passed deadlines
     counters: Counter[str] = field(default_factory=Counter)
     run: Sketch = field(default_factory=Sketch)  #: what handlers took, a task
+    queue: Sketch = field(default_factory=Sketch)  #: from acceptance, or when due, to dispatch
+    total: Sketch = field(default_factory=Sketch)  #: from then to the outcome's arrival
     flights: int = 0  #: numbers given so far
     tokens: int = 0
     spawned: int = 0

@@ -1,0 +1,257 @@
+"""`/admin/v1`: the swarm's tree, and orders to it: pause, resume, drain, scale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Path, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from chimera.errors import NotFound
+from chimera.serve.gateway import Gateway, GatewayDep
+from chimera.serve.replies import PROBLEMS, etagged
+from chimera.swarm.orders import Drain, Ordered, Pause, Resume, Scale
+from chimera.swarm.reports import LeaderReport, RegionReport, SwarmStatus
+
+router = APIRouter(prefix="/admin/v1", tags=["administration"], responses=PROBLEMS)
+
+#: for an order to be durable, seconds
+ORDER_S = 40.0
+#: who ordered it, in the audit log
+BY = "http"
+
+
+class Process(BaseModel):
+    """Where a part runs."""
+
+    pid: int
+    node: str
+
+
+class Worker(BaseModel):
+    """A worker."""
+
+    name: str
+    process: Process
+
+
+class Shard(BaseModel):
+    """A shard, and who serves it."""
+
+    shard: int
+    leader: str
+    epoch: int
+    state: str
+    open: int = Field(description="Tasks accepted and not ended.")
+
+
+class Leader(BaseModel):
+    """A leader."""
+
+    name: str
+    region: str
+    ready: bool
+    process: Process
+    generation: int
+    lag_ms: float
+    shards: list[Shard]
+    workers: list[Worker]
+    counters: dict[str, int]
+    faults: list[str]
+
+
+class Region(BaseModel):
+    """A region, with its coordinator."""
+
+    name: str
+    ready: bool
+    coordinator: str
+    process: Process
+    term: int
+    failovers: int
+    leaders: list[Leader]
+    faults: list[str]
+
+
+class Swarm(BaseModel):
+    """The whole swarm."""
+
+    name: str
+    ready: bool
+    waiting_for: str
+    stopping: bool
+    generation: int
+    term: int
+    process: Process
+    regions: list[Region]
+    faults: list[str]
+
+
+class PauseOrder(BaseModel):
+    """Task types and tenants."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"types": ["mail.send"]}]}
+    )
+
+    types: list[str] = Field(default=[], max_length=100)
+    tenants: list[str] = Field(default=[], max_length=100)
+
+
+class ScaleOrder(BaseModel):
+    """Numbers that are left out stay as they are."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"workers": 2}]})
+
+    leaders: int | None = Field(default=None, ge=1, le=100)
+    workers: int | None = Field(default=None, ge=1, le=1000)
+    workers_max: int | None = Field(default=None, ge=0, le=1000)
+
+
+class Answer(BaseModel):
+    """An order that is durable, and will be brought about."""
+
+    generation: int = Field(description="Of the spec.")
+    changes: list[str] = Field(description="Settings that became others; none: it was so already.")
+
+
+def _process(owner: Any) -> Process:
+    return Process(pid=owner.pid, node=owner.node_id)
+
+
+def shown(status: SwarmStatus) -> Swarm:
+    """The tree."""
+    return Swarm(
+        name=status.swarm, ready=status.ready, waiting_for=status.waiting_for,
+        stopping=status.stopping, generation=status.generation, term=status.term,
+        process=_process(status.process), faults=list(status.faults),
+        regions=[_region(one) for _, one in sorted(status.regions.items())],
+    )  # fmt: skip
+
+
+def _region(report: RegionReport) -> Region:
+    return Region(
+        name=report.region, ready=report.ready, coordinator=report.coordinator,
+        process=_process(report.process), term=report.term, failovers=report.failovers,
+        leaders=[_leader(report.region, one) for one in report.leaders],
+        faults=list(report.faults),
+    )  # fmt: skip
+
+
+def _leader(region: str, report: LeaderReport) -> Leader:
+    return Leader(
+        name=report.leader, region=region, ready=report.ready, process=_process(report.process),
+        generation=report.generation, lag_ms=report.lag_ms, counters=report.counters,
+        shards=[
+            Shard(shard=one.shard, leader=report.leader, epoch=one.epoch, state=one.state,
+                  open=one.open)
+            for one in sorted(report.shards, key=lambda one: one.shard)
+        ],
+        workers=[Worker(name=one.name, process=_process(one.process)) for one in report.workers],
+        faults=list(report.faults),
+    )  # fmt: skip
+
+
+async def _leaders(gateway: Gateway) -> Iterator[Leader]:
+    tree = shown(await gateway.status())
+    return (leader for region in tree.regions for leader in region.leaders)
+
+
+@router.get("/swarm", summary="The whole tree")
+async def swarm(gateway: GatewayDep) -> Swarm:
+    """What is observed, from the orchestrator down to the workers."""
+    return shown(await gateway.status())
+
+
+@router.get("/regions", summary="The regions")
+async def regions(gateway: GatewayDep) -> list[Region]:
+    """Those that were heard."""
+    return shown(await gateway.status()).regions
+
+
+@router.get("/leaders", summary="The leaders")
+async def leaders(gateway: GatewayDep) -> list[Leader]:
+    """With their shards, workers and counters."""
+    return list(await _leaders(gateway))
+
+
+@router.get("/workers", summary="The workers")
+async def workers(gateway: GatewayDep) -> list[Worker]:
+    """Of all leaders."""
+    return [worker for leader in await _leaders(gateway) for worker in leader.workers]
+
+
+@router.get("/shards", summary="The shards, with their epochs")
+async def shards(gateway: GatewayDep) -> list[Shard]:
+    """Those that have an owner."""
+    found = [shard for leader in await _leaders(gateway) for shard in leader.shards]
+    return sorted(found, key=lambda shard: shard.shard)
+
+
+@router.get("/policy", summary="The rules, and what is paused and drained")
+async def policy(gateway: GatewayDep, request: Request) -> Response:
+    """As the newest spec has them; the entity tag changes with them."""
+    spec = (await gateway.status()).spec
+    found = {"policy": spec["policy"], "operations": spec["operations"]}
+    return etagged(request, msgspec.json.encode(found))
+
+
+@router.post("/pause", summary="Start no more tasks of some types or tenants")
+async def pause(order: PauseOrder, gateway: GatewayDep) -> Answer:
+    """What runs goes on, what is submitted waits."""
+    made = Pause(tuple(order.types), tuple(order.tenants))
+    return await _order(gateway, "pause", made)
+
+
+@router.post("/resume", summary="Start tasks of some types or tenants again")
+async def resume(order: PauseOrder, gateway: GatewayDep) -> Answer:
+    """404 for what is not paused."""
+    made = Resume(tuple(order.types), tuple(order.tenants))
+    return await _order(gateway, "resume", made)
+
+
+Name = Annotated[str, Path(max_length=200, examples=["leader/local/0"])]
+
+
+@router.post("/leaders/{name:path}/drain", summary="Let a leader hand over and end")
+async def drain_leader(name: Name, gateway: GatewayDep) -> Answer:
+    """Its shards go to the other leaders of its region."""
+    return await _drain(gateway, "leader", name, undo=False)
+
+
+@router.delete("/leaders/{name:path}/drain", summary="Let a drained leader serve again")
+async def undrain_leader(name: Name, gateway: GatewayDep) -> Answer:
+    """404 if it is not drained."""
+    return await _drain(gateway, "leader", name, undo=True)
+
+
+@router.post("/workers/{name:path}/drain", summary="Let a worker finish and be replaced")
+async def drain_worker(name: Name, gateway: GatewayDep) -> Answer:
+    """It ends what it has in hand."""
+    return await _drain(gateway, "worker", name, undo=False)
+
+
+@router.post("/regions/{name}/scale", summary="Give a region another size")
+async def scale(
+    name: Annotated[str, Path(max_length=32, examples=["local"])],
+    order: ScaleOrder,
+    gateway: GatewayDep,
+) -> Answer:
+    """More or fewer leaders, or workers a leader."""
+    made = Scale(name, order.leaders, order.workers, order.workers_max)
+    return await _order(gateway, "scale", made)
+
+
+async def _drain(gateway: Gateway, tier: str, name: str, undo: bool) -> Answer:
+    if not name.startswith(f"{tier}/"):
+        raise NotFound(f"{name!r} is no {tier}: names are such as {tier}/local/0")
+    return await _order(gateway, "drain", Drain(name, undo))
+
+
+async def _order(gateway: Gateway, verb: str, order: Any) -> Answer:
+    done: Ordered = await gateway.orchestrator(
+        lambda handle: getattr(handle, verb).remote(order, BY), ORDER_S
+    )
+    return Answer(generation=done.generation, changes=[one.key for one in done.changes])

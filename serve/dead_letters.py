@@ -1,0 +1,115 @@
+"""`/v1/dead-letters`: tasks that failed for good, to be looked at, run again or given up."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from chimera.client import AsyncSwarm
+from chimera.errors import NotFound
+from chimera.serve.gateway import SwarmDep
+from chimera.serve.models import TaskPage, TaskView, view
+from chimera.serve.replies import PROBLEMS
+from chimera.serve.tasks import TaskId, look
+
+router = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"], responses=PROBLEMS)
+
+
+class Selection(BaseModel):
+    """Which dead letters: those named, or those that fit the filter."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"type": "mail.send", "dry_run": True}, {"tag": "import-7", "limit": 100}]
+        },
+    )
+
+    ids: list[str] | None = Field(default=None, max_length=1000)
+    type: str | None = Field(default=None, max_length=200)
+    tag: str | None = Field(default=None, max_length=128)
+    limit: int = Field(default=1000, ge=1, le=1000, description="How many at most.")
+    dry_run: bool = Field(default=False, description="Only say which they are.")
+
+
+class Done(BaseModel):
+    """What became of the dead letters that were chosen."""
+
+    ids: list[str] = Field(description="The dead letters.")
+    new_ids: list[str] = Field(default=[], description="The tasks that replay them, in that order.")
+    dry_run: bool = False
+
+
+@router.get("", summary="List dead letters, newest first", response_model=TaskPage)
+async def listing(
+    swarm: SwarmDep,
+    type: Annotated[str | None, Query(max_length=200)] = None,
+    tag: Annotated[str | None, Query(max_length=128)] = None,
+    cursor: Annotated[str | None, Query(max_length=20_000)] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> TaskPage:
+    """Those that were replayed are among them, with `replayed_as`."""
+    records, following = await swarm.page(
+        type=type, state="failed", tag=tag, cursor=cursor, limit=limit
+    )
+    return TaskPage(tasks=[view(record) for record in records], cursor=following)
+
+
+@router.get("/{task_id}", summary="Look at a dead letter")
+async def show(task_id: TaskId, swarm: SwarmDep) -> TaskView:
+    """With its payload and why it failed."""
+    found = await look(swarm, swarm.handle(task_id))
+    if found.state != "failed":
+        raise NotFound(f"task {task_id} is no dead letter: it is {found.state}")
+    return found
+
+
+@router.post("/{task_id}/replay", summary="Run a dead letter again", status_code=202)
+async def replay(task_id: TaskId, swarm: SwarmDep) -> TaskView:
+    """As a new task; asked twice, the same one."""
+    return await look(swarm, await swarm.replay(task_id))
+
+
+@router.delete("/{task_id}", summary="Give a dead letter up", status_code=204)
+async def discard(task_id: TaskId, swarm: SwarmDep) -> None:
+    """It stays failed, and cannot be replayed any more."""
+    await swarm.discard(task_id)
+
+
+@router.post("/replay", summary="Run many dead letters again")
+async def replay_many(chosen: Selection, swarm: SwarmDep) -> Done:
+    """Those that were replayed before are left alone."""
+    ids = [one async for one in _chosen(swarm, chosen)]
+    if chosen.dry_run:
+        return Done(ids=ids, dry_run=True)
+    return Done(ids=ids, new_ids=[(await swarm.replay(one)).id for one in ids])
+
+
+@router.post("/discard", summary="Give many dead letters up")
+async def discard_many(chosen: Selection, swarm: SwarmDep) -> Done:
+    """They stay failed, and cannot be replayed any more."""
+    ids = [one async for one in _chosen(swarm, chosen)]
+    if not chosen.dry_run:
+        for one in ids:
+            await swarm.discard(one)
+    return Done(ids=ids, dry_run=chosen.dry_run)
+
+
+async def _chosen(swarm: AsyncSwarm, chosen: Selection) -> AsyncIterator[str]:
+    if chosen.ids is not None:
+        for one in chosen.ids[: chosen.limit]:
+            record = await swarm.get(one)
+            if record.state != "failed":
+                raise NotFound(f"task {one} is no dead letter: it is {record.state}")
+            yield record.task_id
+        return
+    left = chosen.limit
+    async for record in swarm.list(type=chosen.type, state="failed", tag=chosen.tag):
+        if record.replayed_as is None:
+            yield record.task_id
+            left -= 1
+        if not left:
+            return

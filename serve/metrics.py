@@ -1,0 +1,155 @@
+"""`/metrics`: what the tiers counted, joined from their reports, in Prometheus's formats.
+
+Leaders count per frame and send counters and sketches upwards with their heartbeats; nothing is
+counted here. Labels are regions, leaders and shards: their number does not grow with tasks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from chimera.serve.gateway import GatewayDep
+from chimera.serve.replies import PROBLEMS
+from chimera.swarm import merge, sketch
+from chimera.swarm.reports import RegionReport, SwarmStatus
+
+router = APIRouter(tags=["health"], responses=PROBLEMS)
+
+#: bounds of the histograms, seconds
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+#: counter of leaders → name and help
+_COUNTERS = {
+    "accepted": ("chimera_tasks_submitted", "Tasks accepted durably."),
+    "succeeded": ("chimera_tasks_succeeded", "Tasks that ended well."),
+    "failed": ("chimera_tasks_failed", "Tasks that failed for good, and are dead letters."),
+    "cancelled": ("chimera_tasks_cancelled", "Tasks that were cancelled."),
+    "expired": ("chimera_tasks_expired", "Tasks whose deadline passed before they ran."),
+    "retried": ("chimera_tasks_retried", "Attempts that failed and were parked for another one."),
+    "worker_deaths": ("chimera_worker_deaths", "Workers that died or were ended for a hang."),
+    "takeovers": ("chimera_takeovers", "Shards taken over by a leader."),
+    "fenced": ("chimera_fenced_writes", "Writes refused because somebody newer owns the shard."),
+    "outcomes_refused": ("chimera_duplicate_outcomes", "Outcomes of tasks that had one already."),
+    "lost_tails": ("chimera_lost_tails", "Journals that lost acknowledged commits."),
+}
+_HISTOGRAMS = {
+    "queue": ("chimera_queue_to_start_seconds", "From acceptance to dispatch."),
+    "run": ("chimera_task_duration_seconds", "In the handler, a task."),
+    "total": ("chimera_task_total_seconds", "From acceptance to the outcome."),
+}
+
+
+def families(status: SwarmStatus) -> Iterator[Metric]:
+    """Everything that is told of a swarm."""
+    yield InfoMetricFamily("chimera_build", "What runs here.", value={"version": _version()})
+    config = GaugeMetricFamily("chimera_config_generation", "Generation of the spec.")
+    config.add_metric([], status.generation)
+    yield config
+    ready = GaugeMetricFamily("chimera_ready", "1 while every shard is served as declared.")
+    ready.add_metric([], float(status.ready))
+    yield ready
+    regions = sorted(status.regions.items())
+    yield from _counters(regions)
+    yield from _histograms(regions)
+    yield from _leaders(regions)
+
+
+def _counters(regions: Iterable[tuple[str, RegionReport]]) -> Iterator[Metric]:
+    totals = {region: merge.totals(report.tally) for region, report in regions}
+    for key, (name, text) in _COUNTERS.items():
+        family = CounterMetricFamily(name, text, labels=["region"])
+        for region, counted in totals.items():
+            family.add_metric([region], counted.get(key, 0))
+        yield family
+    failovers = CounterMetricFamily("chimera_failovers", "Leaders given up.", labels=["region"])
+    for region, report in regions:
+        failovers.add_metric([region], report.failovers)
+    yield failovers
+
+
+def _histograms(regions: Iterable[tuple[str, RegionReport]]) -> Iterator[Metric]:
+    for key, (name, text) in _HISTOGRAMS.items():
+        family = HistogramMetricFamily(name, text, labels=["region"])
+        for region, report in regions:
+            parts = [one.latency[key] for one in report.tally if key in one.latency]
+            counts, total = sketch.cumulated(parts, BUCKETS)
+            buckets = [(f"{bound:g}", count) for bound, count in zip(BUCKETS, counts, strict=False)]
+            family.add_metric([region], [*buckets, ("+Inf", counts[-1])], sum_value=total)
+        yield family
+
+
+def _leaders(regions: Iterable[tuple[str, RegionReport]]) -> Iterator[Metric]:
+    named = ["region", "leader"]
+    up = GaugeMetricFamily("chimera_leader_up", "1 while it can run tasks.", labels=named)
+    lag = GaugeMetricFamily(
+        "chimera_event_loop_lag_seconds", "How late a leader's loop runs.", labels=named
+    )
+    workers = GaugeMetricFamily("chimera_workers", "Workers of a leader.", labels=named)
+    depth = GaugeMetricFamily(
+        "chimera_queue_depth", "Tasks accepted and not ended, by topic.",
+        labels=["region", "topic"],
+    )  # fmt: skip
+    epoch = GaugeMetricFamily(
+        "chimera_leader_epoch", "Epoch of a shard, and who serves it.",
+        labels=["region", "leader", "shard"],
+    )  # fmt: skip
+    for region, report in regions:
+        for leader in report.leaders:
+            up.add_metric([region, leader.leader], float(leader.ready))
+            lag.add_metric([region, leader.leader], leader.lag_ms / 1000)
+            workers.add_metric([region, leader.leader], len(leader.workers))
+            for info in leader.shards:
+                depth.add_metric([region, f"commands-{info.shard}"], info.open)
+                epoch.add_metric([region, leader.leader, str(info.shard)], info.epoch)
+    yield from (up, lag, workers, depth, epoch)
+
+
+class _Once(Collector):
+    def __init__(self, status: SwarmStatus) -> None:
+        self._status = status
+
+    def collect(self) -> Iterable[Metric]:
+        return families(self._status)
+
+
+def rendered(status: SwarmStatus, accept: str) -> tuple[bytes, str]:
+    """The metrics as text, and its media type: OpenMetrics for those who accept it."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Once(status))
+    encode, media_type = choose_encoder(accept)
+    return encode(registry), media_type
+
+
+@router.get(
+    "/metrics",
+    summary="Metrics of the whole swarm, for Prometheus",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+async def metrics(request: Request, gateway: GatewayDep) -> Response:
+    """Text, or OpenMetrics if `Accept` says so. Any replica answers the same."""
+    status = await gateway.status()
+    accept = request.headers.get("accept", "")
+    body, media_type = await asyncio.to_thread(rendered, status, accept)
+    return Response(body, media_type=None, headers={"Content-Type": media_type})
+
+
+def _version() -> str:
+    try:
+        return version("chimera")
+    except PackageNotFoundError:
+        return "0"
