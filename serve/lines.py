@@ -46,9 +46,11 @@ class Group:
 
     def drop(self, places: Collection[int]) -> None:
         """Take lines out, by their place in the group."""
-        for column in (self.numbers, self.payloads, self.keys, self.idempotency):
-            if column:
-                column[:] = [one for at, one in enumerate(column) if at not in places]  # type: ignore[misc]
+        columns: tuple[list[Any], ...] = (
+            self.numbers, self.payloads, self.keys, self.idempotency,
+        )  # fmt: skip
+        for column in columns:
+            column[:] = [one for at, one in enumerate(column) if at not in places]
 
 
 @dataclass(frozen=True, slots=True)
