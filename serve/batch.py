@@ -252,4 +252,8 @@ async def batch(request: Request, swarm: SwarmDep, gateway: GatewayDep) -> Respo
     The last line of the answer counts all; without it the answer was cut off, and lines with an
     `idempotency_key` can be sent again.
     """
+    if request.headers.get("content-length", "0") == "0" and (
+        "transfer-encoding" not in request.headers
+    ):
+        raise InvalidRequest("there is no body: send a task a line")
     return _Answer(Bulk(swarm, gateway.limits.line_bytes), request.stream())

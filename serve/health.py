@@ -10,8 +10,9 @@ from fastapi import APIRouter, Query, Response
 from chimera.errors import ChimeraError
 from chimera.serve.checks import Check, Health, Tier, swarm_checks
 from chimera.serve.gateway import Gateway, GatewayDep
+from chimera.serve.replies import PROBLEMS
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], responses=PROBLEMS)
 
 
 def gateway_checks(gateway: Gateway) -> Iterator[Check]:

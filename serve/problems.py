@@ -153,7 +153,10 @@ def install(app: FastAPI) -> None:
 def _methods(request: Request) -> list[str]:
     """What a path takes: a router says it of the first route only."""
     found: set[str] = set()
-    for path, operations in request.app.openapi()["paths"].items():
+    paths: dict[str, dict[str, Any]] = request.app.openapi()["paths"]
+    if own := paths.get(request.url.path):  # a fixed path comes before a pattern
+        return sorted(name.upper() for name in own)
+    for path, operations in paths.items():
         if compile_path(path)[0].match(request.url.path):
             found |= {name.upper() for name in operations}
     return sorted(found)

@@ -34,7 +34,11 @@ _PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait=\"?(\d{1,4})\"?(?=$|[,;\s])")
 
 TaskId = Annotated[
     str,
-    Path(description="A task's id.", max_length=64, examples=["0000000000000000-0000-00000000"]),
+    Path(
+        description="A task's id.",
+        pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$",
+        examples=["4a57e9c5-2fe0-8fd5-b400-800000000000"],
+    ),
 ]
 Wait = Annotated[
     float,

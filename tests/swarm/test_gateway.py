@@ -142,13 +142,15 @@ def test_bad_requests_get_specific_answers(api):
         {"in": "body", "pointer": "/foo", "detail": "Extra inputs are not permitted"}
     ]
     problem(api("POST", "/v1/tasks", data=b"x=1"), 415, "unsupported_media_type")
-    problem(api("GET", "/v1/tasks/nonsense"), 400, "invalid_request")
+    problem(api("GET", "/v1/tasks/nonsense"), 422, "invalid_request")
     unknown = "4a57e9c5-2fe0-8fd5-b400-800000000000"
     problem(api("GET", f"/v1/tasks/{unknown}"), 404, "not_found")
     put = api("PUT", "/v1/tasks")
     problem(put, 405, "method_not_allowed")
     assert put.headers["allow"] == "GET, POST"
     problem(api("GET", "/nowhere"), 404, "not_found")
+    problem(api("POST", "/v1/tasks:batch"), 400, "invalid_request")
+    assert api("PUT", "/v1/dead-letters/replay").headers["allow"] == "POST"
     problem(api.submit(1, deadline="2001-01-01T00:00:00Z"), 422, "deadline_passed")
     other = api("GET", "/v1/tasks", headers={"Chimera-Tenant": "No Name"})
     assert problem(other, 422, "invalid_request")["errors"][0]["in"] == "header"
