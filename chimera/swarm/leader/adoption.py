@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from chimera.frames import outcome
 from chimera.swarm.leader import dispatch
+from chimera.swarm.leader.dispatch import CANCELLED_BODY
 from chimera.swarm.leader.drafts import Drafts
 from chimera.swarm.leader.effects import Effect, PollHeld, TellCancelled
 from chimera.swarm.leader.events import Arrived, Held, Instant, NewFrame
-from chimera.swarm.leader.intake import CANCELLED_BODY, Range, out_of_stash, pieces_of, unstash
+from chimera.swarm.leader.intake import Range, out_of_stash, pieces_of, unstash
 from chimera.swarm.leader.ready import Piece
 from chimera.swarm.leader.settle import take_in
 from chimera.swarm.leader.state import POLL_S, Flight, Shard, State

@@ -173,6 +173,9 @@ def _screen(shard: Shard, piece: Piece, drafts: Drafts, now: Instant) -> Iterabl
     return out
 
 
+CANCELLED_BODY = outcome.encode_failure(
+    Failure("chimera.TaskCancelled", "cancelled before it ran", retryable=False)
+)
 EXPIRED_BODY = outcome.encode_failure(
     Failure("chimera.TaskExpired", "the deadline passed before the task could run", retryable=False)
 )
@@ -229,6 +232,28 @@ def unhold(state: State, shard: Shard, now: Instant, patience_s: float | None = 
     """Keyed pieces that were held back are tried again."""
     for piece in reversed(shard.keys.unhold(now.mono, patience_s)):
         state.ready.push(piece, front=True)
+
+
+def reopen(state: State, drafts: Drafts, pieces: Iterable[Piece]) -> None:
+    """Tasks whose flight is over and that did not run wait again, but for those cancelled in it.
+
+    A worker that was told to cancel them has forgotten that with the flight (P9).
+    """
+    kept: list[Piece] = []
+    for piece in pieces:
+        shard = state.shards.get(piece.shard)
+        marks = shard.cancelling if shard is not None else ()
+        at = piece.first
+        for position in sorted(p for p in marks if piece.first <= p < piece.stop):
+            draft = drafts.of(piece.shard)
+            assert draft is not None
+            draft.end(position, outcome.CANCELLED, piece.attempt - 1, CANCELLED_BODY)
+            if position > at:
+                kept.append(piece.part(at, position))
+            at = position + 1
+        if at < piece.stop:
+            kept.append(piece if at == piece.first else piece.part(at, piece.stop))
+    give_back(state, kept)
 
 
 def give_back(state: State, pieces: Iterable[Piece]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from chimera.frames import outcome
-from chimera.frames.outcome import Failure
 from chimera.swarm.leader import dispatch
 from chimera.swarm.leader.drafts import Drafts
 from chimera.swarm.leader.effects import Effect, ReadDue, TellCancelled
@@ -26,10 +25,6 @@ Range = tuple[int, int]
 
 #: parked tasks read from the schedule at once, and waiting in memory, at most
 DUE_MAX = 1000
-
-CANCELLED_BODY = outcome.encode_failure(
-    Failure("chimera.TaskCancelled", "cancelled before it ran", retryable=False)
-)
 
 
 def on_appended(state: State, event: Appended, now: Instant) -> list[Effect]:
@@ -206,7 +201,9 @@ def on_cancel(state: State, event: CancelAsked, now: Instant) -> list[Effect]:
         return [TellCancelled(worker, event.shard, event.position)]
     if shard.phase == "adopting":
         return []  # it ends when the shard is served, if nobody has it
-    return _end_waiting(state, [(shard, event.position)], outcome.CANCELLED, CANCELLED_BODY, now)
+    return _end_waiting(
+        state, [(shard, event.position)], outcome.CANCELLED, dispatch.CANCELLED_BODY, now
+    )
 
 
 def _end_waiting(
@@ -220,6 +217,8 @@ def _end_waiting(
         draft = drafts.of(shard.number)
         assert draft is not None
         draft.end(position, code, 0, body)
+        # until this is recorded the schedule may show it: do not load it
+        shard.loaded.add(position)
         out_of_stash(state, shard, [(position, position + 1)])
         waited, freed = shard.keys.drop_waiting(position)
         for piece, parts in state.ready.remove(shard.number, position, position + 1):

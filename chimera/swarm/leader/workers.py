@@ -49,7 +49,7 @@ def on_replied(state: State, event: Replied, now: Instant) -> list[Effect]:
     if not flight.void:
         again += _leftover(state, flight, event)
     dispatch.land(state, flight)
-    dispatch.give_back(state, again)
+    dispatch.reopen(state, drafts, again)
     return dispatch.fill(state, now) + drafts.effects()
 
 
@@ -95,7 +95,7 @@ def _on_collected(state: State, worker: Worker, event: Replied, now: Instant) ->
             dispatch.land(state, flight)
             flight.void = True
             flight.expected_s = 0.0
-    dispatch.give_back(state, again)
+    dispatch.reopen(state, drafts, again)
     out = dispatch.fill(state, now) + drafts.effects()
     if worker.killing and not worker.killed:
         worker.killed = True
@@ -166,7 +166,7 @@ def on_lost(state: State, event: WorkerLost, now: Instant) -> list[Effect]:
         dispatch.land(state, flight)
         if not flight.void:
             again += _crashed(state, drafts, worker, flight, event.board, now)
-    dispatch.give_back(state, again)
+    dispatch.reopen(state, drafts, again)
     return out + dispatch.fill(state, now) + drafts.effects() + keep_pool(state, now)
 
 
