@@ -1,0 +1,196 @@
+"""What must hold after every step, watched from outside: nothing here looks into a machine."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from chimera.client.parcels import Accepted, Parcel
+from chimera.frames import command, ids
+from chimera.sim import history
+from chimera.sim.disk import Broken
+from chimera.sim.history import Ended, Record, Started, Submitted
+from chimera.sim.kernel import Process
+from chimera.store.protocol import Receipt
+from chimera.swarm import merge
+
+if TYPE_CHECKING:
+    from chimera.sim.worker import Batch, WorkerProcess
+    from chimera.sim.world import World
+
+#: a process that was in trouble this lately may be taken for dead, seconds
+TROUBLE_S = 12.0
+#: from the intent to cancel to the last dispatch that may not know of it, seconds
+CANCEL_S = 0.001
+
+Slot = tuple[int, str, str]
+
+
+@dataclass(slots=True)
+class Offer:
+    """Tasks that a client offered, in the order in which it did."""
+
+    client: str
+    parcel: Parcel
+    at: float
+
+
+class Oracle:
+    """The history of a run, and the invariants that are checked while it grows."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.history: list[Record] = []
+        self.offers: list[Offer] = []
+        self.places: dict[tuple[int, int, int], int] = {}  #: (shard, session, counter) → position
+        self.chains: dict[Slot, list[int]] = defaultdict(list)  #: key → positions in order
+        self.delayed: dict[tuple[int, int], int] = {}  #: (shard, position) → not before, Unix ms
+        self.running: dict[Slot, dict[int, int]] = defaultdict(dict)  #: key → pid → position
+        #: (pid, key) → positions that ended well there and are not recorded yet
+        self.ran_well: dict[tuple[int, Slot], set[int]] = defaultdict(set)
+        self.memos: dict[tuple[int, int], bytes] = {}
+        self.lost: set[str] = set()  #: torn off with a tail whose loss was reported
+        self.aliases: set[str] = set()
+
+    # tasks
+
+    def accepted(self, shard: int, frame: bytes, receipt: Receipt) -> None:
+        """A frame was appended for the first time."""
+        of = command.header(frame)
+        columns, head = command.columns(frame, of), command.head(frame, of)
+        skipped = {one.index for one in receipt.skipped}
+        for index in range(receipt.count):
+            place, position = (shard, of.session, of.first + index), receipt.position + index
+            if self.places.setdefault(place, position) != position:
+                raise Broken(f"P12 shard {shard}: {place} was accepted twice")
+            if index in skipped:
+                self.aliases.add(ids.format_id(of.session, shard, of.first + index))
+                continue
+            if columns.not_before and columns.not_before[index]:
+                self.delayed[shard, position] = columns.not_before[index]
+            elif columns.keys and (key := columns.keys[index]) is not None:
+                self.chains[shard, head.tenant, key].append(position)
+
+    def acknowledged(self, accepted: Accepted, now: float) -> None:
+        """A client was told that its tasks are durable."""
+        disk = self.world.disks[accepted.shard]
+        if accepted.position + accepted.count > len(disk.memory.tasks):
+            raise Broken(f"G1 shard {accepted.shard}: acknowledged, but not in the journal")
+
+    def started(self, worker: WorkerProcess, batch: Batch, position: int, task: str,
+                sent_at: float, slot: Slot | None) -> None:  # fmt: skip
+        """A handler begins."""
+        now, shard = self.world.kernel.now, batch.part.shard
+        disk = self.world.disks[shard]
+        troubled = max(worker.troubled_at, worker.leader.troubled_at)
+        excused = worker.troubled_at > now - TROUBLE_S
+        self.history.append(Started(task, f"{worker.name}#{worker.pid}", now, excused))
+        if position in disk.recorded and not excused:
+            raise Broken(f"G3 shard {shard}: {position} begins after its outcome on {worker.name}")
+        cancelled = disk.cancelled_at.get(position)
+        if cancelled is not None and sent_at > cancelled + CANCEL_S and troubled < cancelled - 1:
+            raise Broken(f"P9 shard {shard}: {position} was sent after it was cancelled")
+        early = self.delayed.get((shard, position), 0) - self.world.kernel.unix_ms()
+        if early > self.world.plan.skew_ms_max + 1:
+            raise Broken(f"P16 shard {shard}: {position} begins {early} ms early")
+        if slot is not None:
+            self._check_key(worker, position, slot, excused)
+            self.running[slot][worker.pid] = position
+
+    def _check_key(self, worker: Process, position: int, slot: Slot, excused: bool) -> None:
+        disk, kernel = self.world.disks[slot[0]], self.world.kernel
+        for pid, other in list(self.running[slot].items()):
+            if pid not in kernel.processes:
+                del self.running[slot][pid]
+            elif pid != worker.pid:
+                raise Broken(f"G5 key {slot}: {position} begins while {other} runs elsewhere")
+        if (slot[0], position) in self.delayed or excused:
+            return
+        here = self.ran_well[worker.pid, slot]
+        for earlier in self.chains[slot]:
+            if earlier >= position:
+                break
+            if earlier not in disk.recorded and earlier not in here:
+                raise Broken(f"G5 key {slot}: {position} begins before {earlier} has an outcome")
+
+    def ended(self, worker: WorkerProcess, batch: Batch, position: int, task: str,
+              ok: bool) -> None:  # fmt: skip
+        """A handler returned or raised."""
+        now = self.world.kernel.now
+        self.history.append(Ended(task, f"{worker.name}#{worker.pid}", now, ok))
+        keys = batch.keys
+        key = keys[position - batch.part.position] if keys else None
+        if key is not None:
+            slot = (batch.part.shard, batch.tenant, key)
+            self.running[slot].pop(worker.pid, None)
+            if ok:
+                self.ran_well[worker.pid, slot].add(position)
+
+    def remembered(self, shard: int, position: int, value: bytes) -> None:
+        """A handler was given the value of its step."""
+        if self.memos.setdefault((shard, position), value) != value:
+            raise Broken(f"P18 shard {shard}: {position} was given two values for one step")
+
+    # processes
+
+    def end_owner(self, process: Process, why: str) -> None:
+        """Somebody ends a process that is taken for dead."""
+        now = self.world.kernel.now
+        if process.alive and process.troubled_at < now - TROUBLE_S and not self.world.unwell(now):
+            raise Broken(f"P2 {process.name} was well, and was ended {why}")
+        self.world.kernel.kill(process, f"ended {why}")
+
+    def counted(self, tally: merge.Tally) -> None:
+        """What coordinators add up is never more than what happened."""
+        if self.lost:
+            return
+        found = merge.totals(tally).get("succeeded", 0)
+        happened = sum(
+            sum(state == 1 for state in disk.recorded.values())
+            for disk in self.world.disks.values()
+        )
+        if found > happened:
+            raise Broken(f"G8 reports count {found} successes of {happened}")
+
+    def torn(self, shard: int, first: int, reopened: set[int]) -> None:
+        """A tail was lost, and reported: nothing is promised of these tasks any more."""
+        for (number, session, counter), position in list(self.places.items()):
+            if number == shard and (position >= first or position in reopened):
+                self.lost.add(ids.format_id(session, shard, counter))
+                if position >= first:
+                    del self.places[number, session, counter]
+        for slot, chain in self.chains.items():
+            if slot[0] == shard:
+                chain[:] = [position for position in chain if position < first]
+        for memo in [m for m in self.memos if m[0] == shard]:
+            del self.memos[memo]
+        self.delayed = {at: due for at, due in self.delayed.items()
+                        if at[0] != shard or at[1] < first}  # fmt: skip
+
+    # the end
+
+    def violations(self, finished: bool) -> list[history.Violation]:
+        """What the history checker says of the run."""
+        sent: list[Record] = []
+        for offer in self.offers:
+            columns = offer.parcel.columns
+            for index, task in enumerate(offer.parcel.ids()):
+                assert offer.parcel.placed is not None
+                key = columns.keys[index] if columns and columns.keys else None
+                late = bool(columns and columns.not_before and columns.not_before[index])
+                name = None if key is None else f"{offer.parcel.placed.shard}/{key}"
+                sent.append(Submitted(task, offer.at, offer.client, name, not late))
+        rows: list[Any] = []
+        for disk in self.world.disks.values():
+            rows += [
+                history.Stored(
+                    row.task, row.shard, row.position, row.state,
+                    None if row.settled_at is None else row.settled_at - 1_800_000_000,
+                    row.outcomes,
+                )
+                for row in history.stored(self.world.reader(disk))
+            ]  # fmt: skip
+        kept = [one for one in (*sent, *self.history) if one.task not in self.lost]
+        rows = [row for row in rows if row.task not in self.lost]
+        return history.violations(kept, rows, finished=finished, aliases=self.aliases)

@@ -1,0 +1,87 @@
+"""The journals that a simulated leader has open: what actors/shards.py does, in the same order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from chimera.errors import ChimeraError, NotOwner
+from chimera.frames import command, outcome
+from chimera.sim.disk import SimJournal
+from chimera.sim.pool import Pool
+from chimera.store import opened
+from chimera.swarm.leader import LeaderMachine, effects, events
+
+
+@dataclass(eq=False, slots=True)
+class Hosted:
+    """One open journal."""
+
+    journal: SimJournal
+    state: str  #: `taking`, `serving` or `draining`
+    records: list[effects.Record] = field(default_factory=list)
+    writing: bool = False
+
+
+class Shelf(Pool):
+    """The half of a leader that reads journals."""
+
+    machine: LeaderMachine
+    hosted: dict[int, Hosted]
+
+    def recording(self, shard: int) -> Hosted | None:
+        hosted = self.hosted.get(shard)
+        return hosted if hosted and hosted.state in ("serving", "draining") else None
+
+    def drop(self, shard: int) -> None:
+        hosted = self.hosted.pop(shard, None)
+        if hosted is not None:
+            hosted.journal.close()
+
+    def cut(self, item: effects.Item) -> bytes | None:
+        try:
+            journal = self.journal(item.shard)
+            frame = journal.read(item.frame, parked=item.from_schedule)[1]
+        except ChimeraError:
+            return None
+        return command.cut(frame, item.first - item.frame, item.stop - item.frame)
+
+    def read_due(self, effect: effects.ReadDue) -> None:
+        hosted = self.recording(effect.shard)
+        if hosted is None:
+            return
+        state = self.machine.state.shards.get(effect.shard)
+        loaded = state.loaded if state is not None else set()
+        journal = hosted.journal
+        due = journal.due(0, effect.until, effect.limit + len(loaded))
+        tasks = tuple(
+            opened.parked(each, journal.read(each.position, parked=True)[1])
+            for each in due
+            if each.position not in loaded
+        )
+        later = journal.due(effect.until + 1, 1 << 62, 1)
+        next_due = later[0].due if later else None
+        self.kernel.counters["due"] += len(tasks)
+        self.later(0.0, lambda: self.step(events.Due(effect.shard, tasks, next_due)))
+
+    def with_parked(self, held: events.Held) -> events.Held:
+        hosted = self.recording(held.shard)
+        if hosted is None:
+            return held
+        headers = (outcome.header(item.frame) for item in held.arrived)
+        positions = [header.position for header in headers if header.count == 1]
+        for first, count in held.running:
+            positions += range(first, first + count)
+        journal = hosted.journal
+        parked = tuple(
+            opened.parked(each, journal.read(each.position, parked=True)[1])
+            for each in journal.parked(positions)
+        )
+        return events.Held(
+            held.worker, held.shard, held.arrived, held.running, False, parked, held.policies
+        )
+
+    def journal(self, shard: int) -> SimJournal:
+        hosted = self.hosted.get(shard)
+        if hosted is None or hosted.state != "serving":
+            raise NotOwner("not served here")
+        return hosted.journal

@@ -1,0 +1,376 @@
+"""A simulated worker: the machine of chimera.swarm.worker, and handlers that take virtual time.
+
+It carries out what actors/worker.py and actors/batch.py do, in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from chimera.client.ports import Gone
+from chimera.errors import Fenced, Unavailable
+from chimera.frames import command, ids, outcome
+from chimera.frames.bundle import Dispatch
+from chimera.frames.outcome import Failure
+from chimera.sim.history import Ended, Started
+from chimera.sim.kernel import Process, Reply
+from chimera.swarm import worker as machine
+from chimera.swarm.leader.events import Arrived, Board
+from chimera.swarm.policy import TaskPolicy
+from chimera.swarm.reports import Collected, Held, RunSummary, WorkerInfo
+
+if TYPE_CHECKING:
+    from chimera.sim.leader import LeaderProcess
+    from chimera.sim.world import World
+
+#: between two looks at the lease, as a share of it
+TICK_SHARE = 0.1
+#: between two tries to reach a shard's owner, and how long one is waited for, seconds
+RETRY_S = 0.1
+#: a worker that retires waits this long for its outcomes to be recorded, seconds
+RETIRE_S = 10.0
+CANCELLED = outcome.encode_failure(Failure("chimera.TaskCancelled", retryable=False))
+FAILED = outcome.encode_failure(Failure("builtins.ValueError", "planned"))
+
+
+class Chore(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A task's payload: what its handler is to do."""
+
+    n: int  #: unique, for the reader of a trace
+    d: float = 0.001  #: seconds it takes
+    f: int = 0  #: attempts that raise before one returns
+    k: int = 0  #: times that it kills its worker
+    o: bool = False  #: it has a step that must not repeat (`ctx.once`)
+
+
+@dataclass(eq=False, slots=True)
+class Batch:
+    """One command frame in hand."""
+
+    part: machine.Part
+    attempt: int
+    header: command.Header
+    payloads: list[bytes]
+    keys: list[str | None] | None
+    tenant: str
+    base: int
+    sent_at: float
+    next: int = 0  #: index of the first task that has not begun
+    current: int | None = None
+    stopped: bool = False
+    states: list[int] = field(default_factory=list)
+    bodies: list[bytes | None] = field(default_factory=list)
+    handed: list[bool] = field(default_factory=list)
+    cancelled: set[int] = field(default_factory=set)
+    spent_s: float = 0.0
+
+    def stop(self) -> list[machine.Range]:
+        """Take back what has not begun, the first time."""
+        if self.stopped:
+            return []
+        self.stopped = True
+        left = self.part.count - self.next
+        first = self.part.position + self.next
+        return [(self.part.shard, first, left)] if left else []
+
+    def in_hand(self) -> list[int]:
+        return [] if self.current is None else [self.part.position + self.current]
+
+    def end(self, index: int, state: int, body: bytes) -> None:
+        self.states[index], self.bodies[index] = state, body
+
+    def hand_in(self) -> list[bytes]:
+        """Outcome frames of what has ended and was not handed in before."""
+        frames: list[bytes] = []
+        start: int | None = None
+        for index in range(self.part.count + 1):
+            fresh = (
+                index < self.part.count
+                and self.bodies[index] is not None
+                and not self.handed[index]
+            )
+            if fresh and start is None:
+                start = index
+            elif not fresh and start is not None:
+                frames.append(self._pack(start, index))
+                start = None
+        self.spent_s = 0.0
+        return frames
+
+    def _pack(self, start: int, stop: int) -> bytes:
+        self.handed[start:stop] = [True] * (stop - start)
+        return outcome.pack(
+            self.part.shard, self.part.epoch, self.part.position + start,
+            bytes(self.states[start:stop]), [body or b"" for body in self.bodies[start:stop]],
+            attempt=self.attempt, duration_us=int(self.spent_s * 1e6) + 1,
+        )  # fmt: skip
+
+
+@dataclass(eq=False, slots=True)
+class Call:
+    """A dispatch that waits for its turn."""
+
+    leader: str
+    dispatch: int
+    recorded: tuple[int, ...]
+    items: list[Dispatch]
+    reply: Reply
+    sent_at: float
+
+
+class WorkerProcess(Process):
+    """One worker process: an actor with one thread for handlers."""
+
+    def __init__(self, world: World, name: str, leader: LeaderProcess, revision: str) -> None:
+        super().__init__(world.kernel, name, leader.host)
+        self.world = world
+        self.leader: LeaderProcess = leader  #: whom it takes for the owner of any shard
+        self.owners: dict[int, LeaderProcess] = {}
+        self.revision = revision
+        self.machine = machine.Worker(leader.name, str(leader.pid), world.plan.lease_s)
+        self.calls: list[Call] = []
+        self.busy = False
+        self.batches: list[Batch] = []
+        self.replies: list[Arrived] = []
+        self.board = Board(0, 0, 0)
+        self.retired_at: float | None = None
+        self._tick()
+
+    @property
+    def info(self) -> WorkerInfo:
+        return WorkerInfo(self.name, self.owner, None, self.revision)
+
+    def policies(self) -> tuple[TaskPolicy, ...]:
+        return self.world.plan.policies
+
+    # for the leader
+
+    def watch(self, leader: str, hold_s: float, reply: Reply) -> None:
+        self.machine.renew(leader)
+        self.later(hold_s, lambda: reply(self.machine.renew(leader)))
+
+    def run(self, call: Call) -> None:
+        self.calls.append(call)
+        if not self.busy:
+            self._next()
+
+    def collect(self, leader: str, through: int) -> Collected:
+        self.machine.check_leader(leader)
+        in_hand = self._in_hand()
+        returned = self.machine.take_back(leader, through)
+        if self.machine.covers(through):
+            for batch in in_hand:
+                returned += batch.stop()
+        arrived, self.replies = self.replies, []
+        for batch in in_hand:
+            arrived += self._hand_in(batch)
+        running = [(b.part.shard, p) for b in in_hand for p in b.in_hand()]
+        self.machine.check()
+        self.kernel.counters["collected"] += 1
+        frames: Any = tuple(arrived)
+        return Collected(frames, tuple(returned), tuple(running), self.machine.begun)
+
+    def adopt(self, leader: LeaderProcess, shard: int, epoch: int, own: bool) -> Held:
+        before = self.machine.reign
+        overtaken = self.machine.adopt(leader.name, str(leader.pid), shard, epoch, own)
+        running: list[tuple[int, int]] = []
+        for batch in self._in_hand():
+            if batch.part in overtaken:
+                self.machine.refuse(batch.stop())
+                self._hand_in(batch)
+                running += [(position, 1) for position in batch.in_hand()]
+        if self.machine.is_former():
+            self.board = Board(0, 0, 0)
+        held: Any = tuple(Arrived(serial, frame) for serial, frame in self.machine.held(shard))
+        self.owners[shard] = leader
+        if own:
+            self.leader = leader
+        self.machine.check()
+        counters = self.kernel.counters
+        counters["worker_adopted"] += self.machine.reign != before
+        counters["outcome_handed_over"] += len(held)
+        counters["running_handed_over"] += len(running)
+        return Held(held, tuple(running), self.policies())
+
+    def recorded(self, serials: Sequence[int]) -> None:
+        self.machine.recorded(serials)
+
+    def cancel(self, shard: int, position: int) -> None:
+        part = self.machine.cancel(shard, position)
+        for batch in self.batches:
+            if batch.part is part:
+                batch.cancelled.add(position - batch.part.position)
+
+    def retire(self) -> None:
+        self.machine.retire()
+        self.retired_at = self.kernel.now
+
+    # running
+
+    def _next(self) -> None:
+        if not self.calls:
+            self.busy = False
+            return
+        self.busy = True
+        call = self.calls.pop(0)
+        self.machine.recorded(call.recorded)
+        self.machine.renew(call.leader)
+        base, batches = 0, list[Batch]()
+        for item in call.items:
+            batches.append(_open(item, base, call.sent_at))
+            base += batches[-1].part.count
+        run = self.machine.begin(call.leader, call.dispatch, [b.part for b in batches])
+        if run.reign == self.machine.reign:
+            for part in run.parts:
+                self.owners.pop(part.shard, None)
+        for batch in batches:
+            for position in self.machine.cancelled(batch.part):
+                batch.cancelled.add(position - batch.part.position)
+        self.batches = batches
+        self.board = Board(0 if self.machine.is_former() else call.dispatch, 0, 0)
+        self._run_part(call, iter(batches), set())
+
+    def _run_part(self, call: Call, rest: Any, blocked: set[Any]) -> None:
+        self.machine.check()
+        batch = next(rest, None)
+        if batch is None:
+            self._over(call)
+        elif self.machine.start(batch.part):
+            self._run_task(call, rest, blocked, batch)
+        else:
+            self._run_part(call, rest, blocked)
+
+    def _run_task(self, call: Call, rest: Any, blocked: set[Any], batch: Batch) -> None:
+        """Run tasks of a batch until one takes time."""
+        while not batch.stopped and batch.next < batch.part.count:
+            index = batch.next
+            batch.next += 1
+            self.board = Board(self.board.flight, batch.base + index, 0)
+            slot = _slot(batch, index)
+            if index in batch.cancelled:
+                batch.end(index, outcome.CANCELLED, CANCELLED)
+                continue
+            if slot is not None and slot in blocked:
+                batch.end(index, outcome.OPEN, b"")
+                continue
+            self._begin(call, rest, blocked, batch, index)
+            return
+        self.replies += self._hand_in(batch)
+        self.machine.finish(batch.part)
+        self._run_part(call, rest, blocked)
+
+    def _begin(self, call: Call, rest: Any, blocked: set[Any], batch: Batch, index: int) -> None:
+        chore = msgspec.json.decode(batch.payloads[index], type=Chore)
+        batch.current = index
+        position = batch.part.position + index
+        task = ids.format_id(batch.header.session, batch.header.shard, batch.header.first + index)
+        self.world.oracle.started(self, batch, position, task, call.sent_at, _slot(batch, index))
+        if self.world.deaths[task] < chore.k:
+            self.world.deaths[task] += 1
+            self.kernel.counters["task_killed_worker"] += 1
+            self.kernel.kill(self, "its task killed it")
+            return
+
+        def end() -> None:
+            failed = self.world.failures[task] < chore.f
+            batch.current = None
+            batch.spent_s += chore.d
+            if failed:
+                self.world.failures[task] += 1
+                slot = _slot(batch, index)
+                if slot is not None:
+                    blocked.add(slot)
+                batch.end(index, outcome.ATTEMPT_FAILED, FAILED)
+            else:
+                batch.end(index, outcome.SUCCEEDED, str(chore.n).encode())
+            self.world.oracle.ended(self, batch, position, task, not failed)
+            self._run_task(call, rest, blocked, batch)
+
+        if chore.o:
+            self.kernel.counters["once"] += 1
+            value = f"{task}@{self.kernel.now}".encode()
+            self._memoise(batch.part.shard, position, value, lambda: self.later(chore.d, end))
+        else:
+            self.later(chore.d, end)
+
+    def _memoise(self, shard: int, position: int, value: bytes, done: Any) -> None:
+        owner = self.owners.get(shard, self.leader)
+
+        def answered(answer: Any) -> None:
+            if isinstance(answer, (Unavailable, Fenced, Gone)):
+                self.later(RETRY_S, lambda: self._memoise(shard, position, value, done))
+                return
+            if isinstance(answer, BaseException):
+                raise answer
+            self.world.oracle.remembered(shard, position, answer)
+            done()
+
+        self.kernel.call(
+            self, owner, lambda reply: owner.memoise(shard, position, "step", value, reply),
+            answered,
+        )  # fmt: skip
+
+    def _over(self, call: Call) -> None:
+        refused, returned = self.machine.end()
+        replies, self.replies, self.batches = self.replies, [], []
+        if self.retired_at is not None:
+            self.retired_at = self.kernel.now
+        self.board = Board(0, 0, 0)
+        self.machine.check()
+        call.reply((RunSummary(call.dispatch, refused, returned, 0, 0), replies))
+        self._next()
+
+    def _in_hand(self) -> list[Batch]:
+        parts = self.machine.in_hand()
+        return [batch for batch in self.batches if batch.part in parts]
+
+    def _hand_in(self, batch: Batch) -> list[Arrived]:
+        shard = batch.part.shard
+        return [Arrived(self.machine.hold(shard, frame), frame) for frame in batch.hand_in()]
+
+    # the end
+
+    def _tick(self) -> None:
+        self.later(self.machine.lease_s * TICK_SHARE, self._tick)
+        now = self.kernel.now
+        if self.machine.lapsed(now):
+            self.kernel.counters["lease_lapsed"] += 1
+            self.kernel.kill(self, "no leader renewed its lease")
+        elif self.retired_at is not None and (
+            self.machine.idle() or (self.machine.run is None and now - self.retired_at > RETIRE_S)
+        ):
+            self.kernel.counters["worker_retired"] += 1
+            self.kernel.kill(self, "it is retired")
+
+
+def _open(item: Dispatch, base: int, sent_at: float) -> Batch:
+    header = command.header(item.frame)
+    count = header.count
+    batch = Batch(
+        machine.Part(item.shard, item.epoch, item.position, count), item.attempt, header,
+        command.payloads(item.frame, header), command.columns(item.frame, header).keys,
+        command.head(item.frame, header).tenant, base, sent_at,
+    )  # fmt: skip
+    batch.states = [outcome.SUCCEEDED] * count
+    batch.bodies = [None] * count
+    batch.handed = [False] * count
+    return batch
+
+
+def _slot(batch: Batch, index: int) -> tuple[int, str, str] | None:
+    key = batch.keys[index] if batch.keys else None
+    return None if key is None else (batch.part.shard, batch.tenant, key)
+
+
+def records(worker: Process, task: str, at: float, excused: bool) -> Started:
+    """What a handler's start looks like in a history."""
+    return Started(task, f"{worker.name}#{worker.pid}", at, excused)
+
+
+def end_record(worker: Process, task: str, at: float, ok: bool) -> Ended:
+    """What a handler's end looks like in a history."""
+    return Ended(task, f"{worker.name}#{worker.pid}", at, ok)

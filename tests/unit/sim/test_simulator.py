@@ -1,0 +1,74 @@
+"""The simulator: the same seed is the same run, and faults and recoveries are reached."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from chimera.sim import faults, run
+
+
+@pytest.fixture(scope="module")
+def results() -> list[run.Result]:
+    return [run.run(seed) for seed in range(12)]
+
+
+def test_every_invariant_holds(results):
+    assert {result.seed: result.fault for result in results if result.fault} == {}
+
+
+def test_a_seed_replays_to_the_byte_in_another_process(results):
+    code = "import sys; from chimera.sim.run import run; print(run(int(sys.argv[1])).digest)"
+    for hash_seed in ("1", "2"):
+        env = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        answer = subprocess.run(
+            [sys.executable, "-c", code, "3"], env=env, capture_output=True, text=True, check=True
+        )
+        assert answer.stdout.strip() == results[3].digest
+
+
+def test_a_trace_changes_nothing(results):
+    traced = run.run(5, trace=True)
+    assert traced.digest == results[5].digest
+    assert len(traced.trace) == traced.events
+
+
+def test_what_shall_be_reached_is_reached(results):
+    counters = Counter[str]()
+    for result in results:
+        counters.update(result.counters)
+    for name in (
+        "takeover", "worker_adopted", "leader_made", "coordinator_made", "task_killed_worker",
+        "act_take", "act_release", "due", "cancel_intent", "once",
+    ):  # fmt: skip
+        assert counters[name], name
+
+
+@pytest.mark.parametrize("kind", faults.KINDS)
+def test_each_fault_happens(kind):
+    world = run.world(4, [faults.Fault(5.0, kind, 5, 0.5)])
+    while world.kernel.now < 5.1:
+        world.kernel.run_one()
+    assert world.kernel.counters[f"fault_{kind}"] == 1
+
+
+def test_shrinking_leaves_out_what_is_not_needed(monkeypatch):
+    def broken(seed, schedule=None, **_):
+        needed = any(fault.kind == "cut" for fault in schedule)
+        return run.Result(seed, "no" if needed else "", "", 0, 0.0, {}, tuple(schedule))
+
+    monkeypatch.setattr(run, "run", broken)
+    schedule = [faults.Fault(float(i), kind, 0, 1.0) for i, kind in enumerate(faults.KINDS)]
+    found = run.shrink(broken(1, schedule))
+    assert [fault.kind for fault in found.schedule] == ["cut"]
+
+
+def test_results_are_plain_data(results):
+    from chimera.cli.sim import plain
+
+    assert json.loads(json.dumps(plain(results[0])))["seed"] == 0
