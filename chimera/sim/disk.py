@@ -13,7 +13,7 @@ from chimera.errors import ChimeraError, StoreFull, Unavailable
 from chimera.sim.kernel import Kernel, Process
 from chimera.store.memory import MemoryJournal
 from chimera.store.memory_disk import MemoryDisk
-from chimera.store.protocol import Receipt, Settled, Settlement, Single
+from chimera.store.protocol import Receipt, Settled, Settlement, Single, SourcePosition
 from chimera.swarm.reports import Owner
 
 
@@ -111,20 +111,26 @@ class SimJournal(MemoryJournal):
             )
 
     def append(
-        self, frames: Sequence[bytes], now: int, queue_bound: int
+        self,
+        frames: Sequence[bytes],
+        now: int,
+        queue_bound: int,
+        source: SourcePosition | None = None,
     ) -> list[Receipt | ChimeraError]:
         if self.disk.full:
             self.disk.kernel.counters["disk_full_append"] += 1
             raise StoreFull("the disk is full", retry_after=0.2)
-        answers = super().append(frames, now, queue_bound)
+        answers = super().append(frames, now, queue_bound, source)
         self._watch("append")
         kept = [frame for frame, answer in zip(frames, answers, strict=True)
                 if isinstance(answer, Receipt) and not answer.duplicate]  # fmt: skip
         for answer in answers:
             if isinstance(answer, Receipt) and answer.duplicate:
                 self.disk.kernel.counters["frame_recognised"] += 1
-        if kept:
-            self.disk.commit("append", kept, now, queue_bound)
+        if any(isinstance(answer, ChimeraError) for answer in answers):
+            source = None
+        if kept or source:
+            self.disk.commit("append", kept, now, queue_bound, source)
         self.disk.may_have_failed()
         return answers
 

@@ -36,6 +36,7 @@ from chimera.store.protocol import (
     Settlement,
     Single,
     Skipped,
+    SourcePosition,
     SweepResult,
 )
 from chimera.swarm.reports import Owner
@@ -86,7 +87,11 @@ class MemoryJournal(MemoryReads):
     # -- tasks in
 
     def append(
-        self, frames: Sequence[bytes], now: int, queue_bound: int
+        self,
+        frames: Sequence[bytes],
+        now: int,
+        queue_bound: int,
+        source: SourcePosition | None = None,
     ) -> list[Receipt | ChimeraError]:
         answers: list[Receipt | ChimeraError] = []
         blocked: set[Any] = set()
@@ -110,6 +115,9 @@ class MemoryJournal(MemoryReads):
                 except ChimeraError as error:
                     blocked |= {producer} if keyed else set()
                     answers.append(error)
+            if source and not any(isinstance(answer, ChimeraError) for answer in answers):
+                known = self._disk.sources.get(source.name, source.position)
+                self._disk.sources[source.name] = max(known, source.position)
         return answers
 
     def _known(self, arrival: Arrival) -> Receipt | None:

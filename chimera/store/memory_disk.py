@@ -113,6 +113,7 @@ class MemoryDisk:
     keys: dict[bytes, tuple[bytes, int, int]] = field(default_factory=dict)
     memos: dict[tuple[int, str], bytes] = field(default_factory=dict)
     snapshots: dict[tuple[str, str, str], bytes] = field(default_factory=dict)
+    sources: dict[str, int] = field(default_factory=dict)
     commits: int = 0
     replays: int = 0
     lock: threading.RLock = field(default_factory=threading.RLock)

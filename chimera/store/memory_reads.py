@@ -34,6 +34,9 @@ class MemoryReads:
     def next_position(self) -> int:
         return len(self._disk.tasks)
 
+    def source_position(self, name: str) -> int | None:
+        return self._disk.sources.get(name)
+
     def memo(self, position: int, step: str) -> bytes | None:
         return self._disk.memos.get((position, step))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from chimera.errors import ChimeraError
 from chimera.swarm.facts import OpenFrame as OpenFrame
@@ -20,6 +20,13 @@ from chimera.swarm.facts import Scheduled as Scheduled
 from chimera.swarm.facts import Settlement as Settlement
 from chimera.swarm.facts import Single as Single
 from chimera.swarm.reports import Owner
+
+
+class SourcePosition(NamedTuple):
+    """How far a foreign log has been read into a shard, e.g. one partition of a Kafka topic."""
+
+    name: str  #: of the source, unique within the shard
+    position: int  #: the next one to read there
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +141,11 @@ class Journal(Protocol):
         ...
 
     def append(
-        self, frames: Sequence[bytes], now: int, queue_bound: int
+        self,
+        frames: Sequence[bytes],
+        now: int,
+        queue_bound: int,
+        source: SourcePosition | None = None,
     ) -> list[Receipt | ChimeraError]:
         """Accept frames durably; one answer each.
 
@@ -143,7 +154,15 @@ class Journal(Protocol):
         as alias or refusal, and the rest of the frame accepted. After a refused frame with keys,
         later frames with keys of the same producer in this call are refused with NotOwner-like
         Unavailable, so that order holds (P11). Raises StaleEpoch.
+
+        `source`: how far the source of these frames is read with them, kept in the same
+        transaction, and never lowered. If a frame is refused it stays where it was: read again,
+        those that were accepted are recognised. Without frames only the position is kept.
         """
+        ...
+
+    def source_position(self, name: str) -> int | None:
+        """Where to go on reading a source, asked after `take`; None: it was never read."""
         ...
 
     def settle(self, settlement: Settlement, now: int) -> Settled:

@@ -93,7 +93,11 @@ def task_id(counter: int, session: int = 7) -> str:
 
 def accept(journal: Journal, *frames: bytes, now: int = NOW, bound: int = BOUND) -> list[Receipt]:
     """Append frames that must all be accepted."""
-    answers = journal.append(frames, now, bound)
+    return accepted(journal.append(frames, now, bound))
+
+
+def accepted(answers: Sequence[Receipt | ChimeraError]) -> list[Receipt]:
+    """The receipts of frames that must all be accepted."""
     return [answer for answer in answers if not _refused(answer)]
 
 

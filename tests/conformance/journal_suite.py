@@ -8,7 +8,7 @@ import pytest
 
 from chimera import errors
 from chimera.frames import command, outcome
-from chimera.store.protocol import Settlement
+from chimera.store.protocol import Settlement, SourcePosition
 from tests.conformance.journal_kit import (
     BOUND,
     CANCELLED,
@@ -22,6 +22,7 @@ from tests.conformance.journal_kit import (
     OTHER,
     Bench,
     accept,
+    accepted,
     ended,
     fates,
     frame,
@@ -233,6 +234,27 @@ class AppendSuite:
             errors.Unavailable,
         ]
         assert corrupt[2].position == 3
+
+    def test_how_far_a_source_was_read_is_kept_with_what_was_read(self, bench: Bench):
+        journal = bench.owned()
+        assert journal.source_position("orders-3") is None
+        first = [frame(0), frame(3)]
+        assert len(accepted(journal.append(first, NOW, BOUND, SourcePosition("orders-3", 2)))) == 2
+        journal.append([], NOW, BOUND, SourcePosition("orders-4", 9))
+        journal.append(first, NOW, BOUND, SourcePosition("orders-3", 1))
+        assert (journal.source_position("orders-3"), journal.source_position("orders-4")) == (2, 9)
+        journal.close()
+        again = bench.owned()
+        assert (again.source_position("orders-3"), again.next_position) == (2, 6)
+
+    def test_a_source_stays_where_it_was_while_a_frame_of_it_is_refused(self, bench: Bench):
+        journal = bench.owned()
+        frames, source = [frame(0, 5), frame(5, 6)], SourcePosition("orders", 2)
+        journal.append(frames, NOW, 10, source)
+        assert (journal.source_position("orders"), journal.next_position) == (None, 5)
+        answers = accepted(journal.append(frames, NOW, 11, source))
+        assert [answer.duplicate for answer in answers] == [True, False]
+        assert journal.source_position("orders") == 2
 
     def test_many_threads_append_and_settle_at_once(self, bench: Bench):
         journal = bench.owned()

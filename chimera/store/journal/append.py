@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Any
 
 from chimera.errors import (
     ChimeraError,
@@ -21,7 +22,7 @@ from chimera.errors import (
 from chimera.frames import command, ids
 from chimera.store.journal import idempotency, receipts, schedule
 from chimera.store.journal.commit import Txn
-from chimera.store.protocol import Receipt, Skipped
+from chimera.store.protocol import Receipt, Skipped, SourcePosition
 from chimera.swarm.policy import CLASSES
 
 #: latest time that is accepted: year 5138, Unix milliseconds
@@ -101,7 +102,10 @@ def _columns(frame: bytes, of: command.Header) -> command.Columns | None:
 
 
 def append(
-    txn: Txn, arrivals: Sequence[Arrival | ChimeraError], rules: Rules
+    txn: Txn,
+    arrivals: Sequence[Arrival | ChimeraError],
+    rules: Rules,
+    source: SourcePosition | None,
 ) -> list[Receipt | ChimeraError]:
     """One answer a frame. A refused frame blocks later keyed ones of its producer (P11)."""
     answers: list[Receipt | ChimeraError] = []
@@ -126,7 +130,26 @@ def append(
             if keyed:
                 blocked.add(producer)
             answers.append(error)
+    if source is not None and not any(isinstance(answer, ChimeraError) for answer in answers):
+        _advance(txn, source)
     return answers
+
+
+def _advance(txn: Txn, source: SourcePosition) -> None:
+    """Note how far a source was read; whoever reads it again and says less changes nothing."""
+    moved = txn.execute(
+        "INSERT INTO sources VALUES (?, ?) ON CONFLICT (name) DO UPDATE"
+        " SET position = excluded.position WHERE sources.position < excluded.position",
+        source,
+    )
+    if moved.rowcount:
+        txn.wrote(source.name.encode(), source.position.to_bytes(8, "little"))
+
+
+def source_position(execute: Callable[..., Any], name: str) -> int | None:
+    """Where to go on reading a source."""
+    row = execute("SELECT position FROM sources WHERE name = ?", (name,)).fetchone()
+    return row and int(row[0])
 
 
 def known(txn: Txn, arrival: Arrival) -> Receipt | None:

@@ -37,6 +37,7 @@ from chimera.store.protocol import (
     Settled,
     Settlement,
     Single,
+    SourcePosition,
     SweepResult,
     TaskRecord,
 )
@@ -156,7 +157,11 @@ class SqliteJournal:
     # -- tasks in, outcomes out
 
     def append(
-        self, frames: Sequence[bytes], now: int, queue_bound: int
+        self,
+        frames: Sequence[bytes],
+        now: int,
+        queue_bound: int,
+        source: SourcePosition | None = None,
     ) -> list[Receipt | ChimeraError]:
         """Accept frames durably; one answer each (see the port).
 
@@ -176,12 +181,17 @@ class SqliteJournal:
                 full=ballast.released,
                 retry_after=self._pace.wait_for(txn.open + excess - queue_bound),
             )
-            return append.append(txn, arrivals, rules)
+            return append.append(txn, arrivals, rules, source)
 
         try:
             return self._committer.run(work)
         except StoreFull as error:
             return [error for _ in frames]
+
+    def source_position(self, name: str) -> int | None:
+        """Where to go on reading a source; None: it was never read."""
+        with self._readers.snapshot() as execute:
+            return append.source_position(execute, name)
 
     def settle(self, settlement: Settlement, now: int) -> Settled:
         """Record outcomes, per still-open task (P8). Raises StaleEpoch, StoreFull, CorruptFrame."""

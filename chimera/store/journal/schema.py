@@ -145,8 +145,15 @@ CREATE TABLE consumers (
 ) WITHOUT ROWID;
 """
 
+_V2 = """
+CREATE TABLE sources (
+  name TEXT PRIMARY KEY,
+  position INTEGER NOT NULL     -- the next one to read there
+) WITHOUT ROWID;
+"""
+
 #: one script a version; `PRAGMA user_version` counts those that were run
-STEPS: tuple[str, ...] = (_V1,)
+STEPS: tuple[str, ...] = (_V1, _V2)
 
 
 def connect(path: str, *, fsync: bool, read_only: bool = False) -> sqlite3.Connection:

@@ -64,9 +64,9 @@ def test_an_older_journal_is_upgraded_by_who_takes_it(path: Path, opened: Opener
     step = "CREATE TABLE later (a INTEGER); -- a comment;\nINSERT INTO later VALUES (7);"
     monkeypatch.setattr(schema, "STEPS", (*schema.STEPS, step))
     journal = opened()
-    assert pragma(path, "user_version") == 1
+    assert pragma(path, "user_version") == len(schema.STEPS) - 1
     journal.take(1, ME)
-    assert pragma(path, "user_version") == 2
+    assert pragma(path, "user_version") == len(schema.STEPS)
     journal.close()
     db = sqlite3.connect(path)
     assert db.execute("SELECT a FROM later").fetchall() == [(7,)]
