@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
@@ -19,11 +20,29 @@ from benchmarks.common import Document, Settings
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-#: in the order that `all` runs them
-NAMES = ("throughput", "latency", "failover", "memory", "startup", "profile")
+
+
+class Benchmark(NamedTuple):
+    """One module of this package: its `run(document, settings)` measures."""
+
+    summary: str
+    pairs: int  #: repetitions unless said otherwise
+
+
+#: by name, in the order that `all` runs them
+BENCHMARKS = {
+    "throughput": Benchmark("Tasks a second, in pairs with plain Ray.", 5),
+    "latency": Benchmark("One task after the other, beside one actor call after the other.", 20),
+    "failover": Benchmark(
+        "Kill, and pause, leaders; kill those above and below them; under load.", 100
+    ),
+    "regions": Benchmark("Cut a region off in a network namespace, and heal it.", 10),
+    "memory": Benchmark("A leader with a million queued commands.", 1),
+    "startup": Benchmark("From nothing to a swarm that serves.", 5),
+    "profile": Benchmark("Where the processor's time goes, by process and by function.", 1),
+}
+NAMES = tuple(BENCHMARKS)
 DURABILITIES = {"off": (False,), "on": (True,), "both": (False, True)}
-#: repetitions unless said otherwise
-PAIRS = {"throughput": 5, "latency": 20, "failover": 100, "memory": 1, "startup": 5, "profile": 1}
 
 
 def options(command: Callable[..., None]) -> Callable[..., None]:
@@ -54,7 +73,7 @@ def settings_of(
 ) -> Settings:
     """Options as a benchmark wants them, with its defaults."""
     return Settings(
-        pairs=pairs or (1 if quick else PAIRS[name]),
+        pairs=pairs or (1 if quick else BENCHMARKS[name].pairs),
         seconds=seconds or (0.1 if quick else 1.5),
         fsyncs=DURABILITIES[fsync],
         quick=quick,
@@ -101,16 +120,7 @@ def main() -> None:
 
 
 def _add(name: str) -> None:
-    summary = {
-        "throughput": "Tasks a second, in pairs with plain Ray.",
-        "latency": "One task after the other, beside one actor call after the other.",
-        "failover": "Kill, and pause, leaders; kill those above and below them; under load.",
-        "memory": "A leader with a million queued commands.",
-        "startup": "From nothing to a swarm that serves.",
-        "profile": "Where the processor's time goes, by process and by function.",
-    }[name]
-
-    @main.command(name, help=summary)
+    @main.command(name, help=BENCHMARKS[name].summary)
     @options
     def command(
         pairs: int | None, seconds: float | None, fsync: str, quick: bool,

@@ -77,6 +77,19 @@ BUDGETS = {
     "control": Budget(
         "coordinator or orchestrator killed: change of throughput", 5.0, "%", True, "failover",
     ),
+    "region": Budget(
+        "a region is cut off: new work served elsewhere, p99", 5.0, "s", True, "regions",
+    ),
+    "region_lost": Budget(
+        "a region is cut off and healed: accepted tasks without an outcome", 0.0, "", True,
+        "regions",
+    ),
+    "region_doubled": Budget(
+        "a region is cut off and healed: tasks with two outcomes", 0.0, "", True, "regions",
+    ),
+    "region_rerun": Budget(
+        "a region is cut off and healed: tasks that were run twice", 0.0, "", True, "regions",
+    ),
     "memory": Budget(
         "memory of a leader with 1 M queued commands", 300.0, "MiB", True, "memory",
     ),

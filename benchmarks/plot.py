@@ -17,7 +17,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 RATIO = ": × plain Ray tasks"
-KILLED = "leader killed: ", "worker killed: "
+STRUCK = "leader killed: ", "leader paused: ", "worker killed: "
 BLUE, GREY, RED = "#1f6fb4", "#8a8f98", "#c0392b"
 
 
@@ -59,19 +59,30 @@ def _latencies(axes: Any, found: list[Series]) -> bool:
     return bool(shown)
 
 
-def _failovers(axes: Any, found: list[Series]) -> bool:
-    """Each kill is a dot."""
-    shown = [one for one in found if one.unit == "s" and one.name.startswith(KILLED)][::-1]
+def _dots(axes: Any, shown: list[Series], limits: dict[str, str]) -> None:
+    """A line of dots for each series of seconds; `limits` are budgets and their names."""
     for at, one in enumerate(shown):
         axes.plot(one.values, [at] * len(one.values), "o", color=BLUE, alpha=0.5, markersize=4)
     axes.set_yticks(range(len(shown)), [one.name for one in shown], fontsize=8)
-    axes.axvline(BUDGETS["leader"].limit, color=RED, linewidth=1, label="budget of leaders")
-    axes.axvline(BUDGETS["worker"].limit, color=RED, linewidth=1, linestyle=":", label="of workers")
+    for style, (budget, label) in zip(("-", ":"), limits.items(), strict=False):
+        axes.axvline(BUDGETS[budget].limit, color=RED, linewidth=1, linestyle=style, label=label)
     axes.set_xscale("log")
     axes.set_xlabel("s")
     axes.margins(y=0.2)
     axes.legend(fontsize=8)
-    axes.set_title("Kills under load: a dot for each")
+
+
+def _failovers(axes: Any, found: list[Series]) -> bool:
+    shown = [one for one in found if one.unit == "s" and one.name.startswith(STRUCK)][::-1]
+    _dots(axes, shown, {"leader": "budget of leaders", "worker": "of workers"})
+    axes.set_title("Kills and pauses under load: a dot for each")
+    return bool(shown)
+
+
+def _regions(axes: Any, found: list[Series]) -> bool:
+    shown = [one for one in found if one.unit == "s"][::-1]
+    _dots(axes, shown, {"region": "budget of new work"})
+    axes.set_title("A region cut off, and healed: a dot for each time")
     return bool(shown)
 
 
@@ -79,6 +90,7 @@ _PANELS: dict[str, Callable[[Any, list[Series]], bool]] = {
     "throughput": _ratios,
     "latency": _latencies,
     "failover": _failovers,
+    "regions": _regions,
 }
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from benchmarks.ledger import journals
 from chimera import names
 from chimera.actors import processes
 from chimera.actors.cluster import Cluster, node_id, on_this_node
@@ -34,7 +35,6 @@ from chimera.swarm.spec import leader_config
 from tests.guarantees.kit import (
     HANDLERS,
     Lines,
-    journals,
     notes,
     open_gate,
     outcomes_by_count,

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from tests.guarantees.kit import journals, notes
+from benchmarks.ledger import journals
+from tests.guarantees.kit import notes
 
 pytestmark = pytest.mark.cluster
 

@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from benchmarks.ledger import journals
 from chimera.actors import boot
 from chimera.errors import NotFound, TaskFailed, WaitTimeout
-from tests.guarantees.kit import Lines, World, journals, notes, open_gate, payloads, until
+from tests.guarantees.kit import Lines, World, notes, open_gate, payloads, until
 
 pytestmark = pytest.mark.cluster
 
