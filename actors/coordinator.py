@@ -134,6 +134,12 @@ class Coordinator:
             ring=self._spec.shards,
             objects_url=self._spec.objects,
             payload_max_bytes=self._spec.payload_max_bytes,
+            epochs={
+                s.shard: s.epoch
+                for leader in report.leaders
+                for s in leader.shards
+                if shards.get(s.shard) == leader.leader
+            },
         )
 
     @ray.method(concurrency_group="read")

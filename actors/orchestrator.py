@@ -36,6 +36,7 @@ from chimera.errors import (
     from_wire,
 )
 from chimera.store.control import ControlStore, Identity, Term
+from chimera.swarm import merge
 from chimera.swarm import spec as specs
 from chimera.swarm.orchestrator import Orchestrator as Machine
 from chimera.swarm.orchestrator import view
@@ -143,7 +144,7 @@ class Orchestrator:
         found = [answer for answer in answers if isinstance(answer, Placement)]
         return Placement(
             term=sum(one.term for one in found),
-            shards={shard: leader for one in found for shard, leader in one.shards.items()},
+            shards=merge.owners(found),
             handles={name: handle for one in found for name, handle in one.handles.items()},
             ring=spec.shards,
             objects_url=spec.objects,

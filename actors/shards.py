@@ -12,7 +12,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import msgspec
@@ -229,13 +229,14 @@ class Shards:
     def check_order(self, order: TakeOrder) -> Journal | None:
         """Open the journal and compare its epoch with the order's; None if it is ours already.
 
-        Raises StaleEpoch with the actual epoch (P2).
+        Raises StaleEpoch with the actual epoch (P2), NotOwner if a newer spec than the order's has
+        given the shard to another region.
         """
         hosted = self._hosted.get(order.shard)
         if hosted is not None:
             return None
         journal = open_journal(self.config, order.shard)
-        epoch, _ = journal.owner()
+        epoch, former = journal.owner()
         if epoch != order.epoch:
             journal.close()
             raise StaleEpoch(
@@ -243,6 +244,9 @@ class Shards:
                 epoch=epoch,
                 shard=order.shard,
             )
+        if former is not None and former.generation > order.generation:
+            journal.close()
+            raise NotOwner(f"shard {order.shard} was given to {former.name} by a newer spec")
         self._hosted[order.shard] = Hosted(journal, "taking")
         return journal
 
@@ -251,9 +255,9 @@ class Shards:
         hosted = self._hosted[order.shard]
         try:
             _, former = journal.owner()
-            if former is not None and former != self._owner:
+            if former is not None and replace(former, generation=0) != self._owner:
                 processes.end(former)
-            _raise_epoch(journal, order.epoch, self._owner)
+            _raise_epoch(journal, order.epoch, replace(self._owner, generation=order.generation))
             if journal.lost_tail:
                 self.lost_tails += 1
                 if self.config.fsync and not self.config.accept_lost_tail:

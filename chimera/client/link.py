@@ -29,6 +29,7 @@ from chimera.client.address import Where
 from chimera.client.parcels import Accepted
 from chimera.client.ports import Gone, NoOwner, Pending, Promise, Settings, Silent, failed
 from chimera.errors import ChimeraError, InvalidRequest, NotFound, NotReady, OutcomeUnknown
+from chimera.swarm import merge
 from chimera.swarm.reports import Placement
 
 T = TypeVar("T")
@@ -168,10 +169,9 @@ class RayLink:
         return self._from_leaders()
 
     def _adopt(self, found: list[Placement]) -> None:
-        owners: dict[int, str] = {}
+        owners = merge.owners(found)
         leaders: dict[str, Any] = {}
         for one in found:
-            owners.update(one.shards)
             leaders.update(one.handles)
             if one.ring:
                 self.settings = Settings(one.ring, one.objects_url, one.payload_max_bytes)

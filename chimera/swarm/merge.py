@@ -12,13 +12,24 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from chimera.swarm import sketch
-from chimera.swarm.reports import LeaderReport, Reading
+from chimera.swarm.reports import LeaderReport, Placement, Reading
 
 #: incarnations of one leader that a tally keeps, the newest ones: it must not grow for ever
 INCARNATIONS_MAX = 16
 
 #: at most one reading of an incarnation, newest incarnation first, leader by leader
 Tally = tuple[Reading, ...]
+
+
+def owners(found: Iterable[Placement]) -> dict[int, str]:
+    """Shard → leader, by what several regions say; the higher epoch has what two of them claim."""
+    best: dict[int, tuple[int, str]] = {}
+    for one in found:
+        for shard, leader in one.shards.items():
+            claim = (one.epochs.get(shard, 0), leader)
+            if shard not in best or claim[0] >= best[shard][0]:
+                best[shard] = claim
+    return {shard: leader for shard, (_, leader) in best.items()}
 
 
 def read(report: LeaderReport) -> Reading:

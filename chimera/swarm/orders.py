@@ -136,7 +136,7 @@ def _drained(spec: Spec, order: Drain, workers: Collection[str]) -> Spec:
 
 def _check_region(spec: Spec, region: RegionSpec) -> None:
     """Raise InvalidRequest if a region, as the spec drains it, could not hand its shards over."""
-    if is_apart(region):
+    if is_apart(spec, region):
         raise InvalidRequest(
             f"region {region.name} cannot be drained: its journals are where its labels or its"
             " link say, and no other region can open them"

@@ -18,6 +18,7 @@ class Owner:
     pid: int
     start_ticks: int  #: field 22 of /proc/PID/stat
     node_id: str  #: Ray's node
+    generation: int = 0  #: of the spec that gave it the shard, where it is a journal's owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ class TakeOrder:
     former_workers: tuple[WorkerInfo, ...] = ()
     #: names of those that this leader shall keep as its own from now on (P6)
     adopt: tuple[str, ...] = ()
+    generation: int = 0  #: of the spec that gives the region the shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +235,8 @@ class Placement:
     #: where payloads and results over the inline limit are kept (chimera/store/blobs.py)
     objects_url: str = ""
     payload_max_bytes: int = 16 * 1024 * 1024  #: larger payloads are refused
+    #: shard → epoch, as its owner said: of two that claim a shard the higher one has it
+    epochs: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     policy: PolicySpec = PolicySpec()
     queue_bound: int = 500_000
     retention: Retention = Retention()
+    store: str = ""  #: URL of the database that holds the journals; empty: files in `data_dir`
     objects: str  #: URL of where large payloads and results are kept
     worker_lease_s: float = 30.0
     accept_lost_tail: bool = False
@@ -205,14 +206,19 @@ def is_drained(spec: Spec, region: str) -> bool:
     return names.coordinator(region) in spec.operations.drained
 
 
-def is_apart(region: RegionSpec) -> bool:
+def is_shared(spec: Spec) -> bool:
+    """Whether every region can open every journal: only the epochs say whose a shard is."""
+    return spec.store.startswith("postgresql")
+
+
+def is_apart(spec: Spec, region: RegionSpec) -> bool:
     """Whether a region's journals may be on another machine: then no other region can open them."""
-    return bool(region.link or region.labels)
+    return not is_shared(spec) and bool(region.link or region.labels)
 
 
 def can_host(spec: Spec, region: RegionSpec) -> bool:
     """Whether a region can be given the shards of another one."""
-    return not is_apart(region) and not is_drained(spec, region.name)
+    return not is_apart(spec, region) and not is_drained(spec, region.name)
 
 
 def type_policies(spec: Spec) -> dict[str, dict[str, Any]]:

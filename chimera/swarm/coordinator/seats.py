@@ -215,6 +215,7 @@ def _order(state: State, shard: Shard, leader: str, now: float) -> None:
         epoch=shard.epoch,
         former_workers=tuple(asked[name] for name in sorted(asked)),
         adopt=adopt,
+        generation=state.plan.generation,
     )
     shard.known = True
     shard.bound_for = ""

@@ -272,7 +272,10 @@ class Orchestrator:
 
     def seen(self) -> dict[str, Seen]:
         """What is observed, as `plan` takes it."""
-        return {name: Seen(child.state, child.report) for name, child in self.children.items()}
+        return {
+            name: Seen(child.state, child.report, child.lost)
+            for name, child in self.children.items()
+        }
 
     def waiting_for(self) -> str:
         """What is missing for the swarm to be ready; empty: nothing."""
@@ -286,7 +289,7 @@ class Orchestrator:
 
     def faults(self) -> tuple[str, ...]:
         """What a person should see."""
-        return tuple(one for child in self.children.values() for one in regions.faults(child))
+        return regions.faults(self.children.values(), specs.is_shared(self.spec))
 
     # steps
 

@@ -48,13 +48,14 @@ class Seen:
 
     state: ChildState = ChildState.MISSING
     report: RegionReport | None = None
+    lost: bool = False  #: nothing was heard of it for the spec's `region_timeout_s`
 
 
 def plan(wanted: Wanted, seen: Mapping[str, Seen]) -> tuple[Action, ...]:
     """Every step that is yet to be taken, parents first."""
     found = list(coordinators(wanted, seen))
     if not wanted.stopping:
-        found += _moves(wanted.spec)
+        found += _moves(wanted.spec, seen)
         for region in wanted.spec.regions:
             report = _heard(seen, region.name)
             if report is not None:
@@ -78,11 +79,15 @@ def coordinators(wanted: Wanted, seen: Mapping[str, Seen]) -> Iterator[Action]:
             yield Action("configure", name, why)
 
 
-def _moves(spec: Spec) -> Iterator[Action]:
+def _moves(spec: Spec, seen: Mapping[str, Seen]) -> Iterator[Action]:
     """Of shards between regions."""
     for region in spec.regions:
         name = names.coordinator(region.name)
-        if not specs.is_drained(spec, region.name):
+        if specs.is_shared(spec) and seen.get(region.name, Seen()).lost:
+            left = specs.region_shards(spec, region.name)
+            if left:
+                yield Action("place", name, f"{len(left)} shards of it wait for another region")
+        elif not specs.is_drained(spec, region.name):
             here = [s for s in range(spec.shards) if specs.birthplace(spec, s) == region.name]
             out = [shard for shard in here if specs.home(spec, shard) != region.name]
             if out:

@@ -1,10 +1,13 @@
 """A region as a whole: what it lacks, and whether it is lost: nobody of it is heard.
 
-No task waits for this: clients send unsent work to the shards of other regions as soon as one does
-not answer (P13). It is for people and for the audit log: embedded journals wait for their machine.
+No client waits for this: unsent work goes to the shards of other regions as soon as one does not
+answer (P13). Embedded journals wait for their machine, and so a loss is for people and for the
+audit log; on shared storage the shards of a lost region are given to others (`rehome`).
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from chimera import names
 from chimera.swarm import spec as specs
@@ -45,15 +48,20 @@ def is_lost(child: Child, now: float, timeout_s: float) -> bool:
     return True
 
 
-def faults(child: Child) -> list[str]:
-    """What a person should see of it."""
+def faults(children: Iterable[Child], shared: bool) -> tuple[str, ...]:
+    """What a person should see of regions; `shared`: each can open the journals of all."""
+    return tuple(one for child in children for one in _faults(child, shared))
+
+
+def _faults(child: Child, shared: bool) -> list[str]:
     found: list[str] = []
     if child.fault:
         found.append(f"{names.coordinator(child.region)}: {child.fault}")
     if child.lost:
+        accepted = "its shards go to them too" if shared else "what it has accepted waits there"
         found.append(
             f"region {child.region} is lost: neither its coordinator nor a leader answers;"
-            " new work goes to the other regions, what it has accepted waits there"
+            f" new work goes to the other regions, {accepted}"
         )
     if child.report is not None and child.state is not ChildState.MISSING:
         found += child.report.faults

@@ -1,13 +1,18 @@
-"""Which region has which shard, when one is drained: let go first, taken after, never by two.
+"""Which region has which shard, when one is drained or lost.
 
-A shard goes in two steps, each of them a generation of the spec: its region lets go of it, once all
-that runs of it is recorded, and only when every region says that it has it not is it given to
-another. So an orchestrator that dies between them goes on where it was.
+A shard of a drained region goes in two steps, each of them a generation of the spec: its region
+lets go of it, once all that runs of it is recorded, and only when every region says that it has it
+not is it given to another. So an orchestrator that dies between them goes on where it was.
+
+A lost region can be asked nothing. On shared storage its shards are given to others in one step:
+the taker raises the epoch, and from then on nobody of the lost region can write (P1). Its journals'
+owner bears the generation of the spec that gave it the shard, so that a region which has not heard
+of the newer one cannot take it back. When it is heard again it is given them like any other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
 
@@ -20,18 +25,21 @@ from chimera.swarm.spec import Spec
 
 def rehomed(spec: Spec, generation: int, seen: Mapping[str, Seen]) -> Spec | None:
     """The spec with the next step of every shard that is to move; None: none can be taken now."""
-    if not spec.operations.homes and not any(specs.is_drained(spec, r.name) for r in spec.regions):
+    shared = specs.is_shared(spec)
+    lost = {name for name, found in seen.items() if found.lost} if shared else set()
+    drained = any(specs.is_drained(spec, region.name) for region in spec.regions)
+    if not (spec.operations.homes or drained or lost):
         return None
     homes = {str(shard): specs.home(spec, shard) for shard in range(spec.shards)}
-    free = _free(spec, generation, seen)
+    free = _free(spec, generation, seen, lost)
     for shard in range(spec.shards):
-        wanted, key = _wanted(spec, shard), str(shard)
-        if homes[key] == wanted:
+        wanted, key = _wanted(spec, shard, lost), str(shard)
+        if homes[key] == wanted or wanted in lost:
             continue
-        if homes[key]:
-            homes[key] = ""
-        elif shard in free:
+        if homes[key] in lost or (not homes[key] and shard in free):
             homes[key] = wanted
+        elif homes[key] and _may_have(generation, seen.get(wanted, Seen())):
+            homes[key] = ""
     moved = {key: home for key, home in homes.items() if home != specs.birthplace(spec, int(key))}
     if moved == spec.operations.homes:
         return None
@@ -39,21 +47,33 @@ def rehomed(spec: Spec, generation: int, seen: Mapping[str, Seen]) -> Spec | Non
     return msgspec.structs.replace(spec, operations=operations)
 
 
-def _wanted(spec: Spec, shard: int) -> str:
-    """Where a shard belongs: at home, or while that is drained, always in the same other region."""
+def _wanted(spec: Spec, shard: int, lost: Collection[str]) -> str:
+    """Where a shard belongs: at home; while that is drained or lost, in the same other one."""
     birthplace = specs.birthplace(spec, shard)
-    if not specs.is_drained(spec, birthplace):
+    if not specs.is_drained(spec, birthplace) and birthplace not in lost:
         return birthplace
-    able = [region.name for region in spec.regions if specs.can_host(spec, region)]
+    able = [
+        region.name
+        for region in spec.regions
+        if specs.can_host(spec, region) and region.name not in lost
+    ]
     return max(able, key=lambda name: placement.affinity(shard, name), default=birthplace)
 
 
-def _free(spec: Spec, generation: int, seen: Mapping[str, Seen]) -> set[int]:
-    """Shards that no region has, as all of them say by the newest spec."""
+def _may_have(generation: int, taker: Seen) -> bool:
+    """Whether a region is there to take what another one is to let go of."""
+    report = taker.report
+    if taker.state is not ChildState.UP or report is None or report.generation < generation:
+        return False
+    return any(leader.ready for leader in report.leaders)
+
+
+def _free(spec: Spec, generation: int, seen: Mapping[str, Seen], lost: Collection[str]) -> set[int]:
+    """Shards that no region has, as all that can be asked say by the newest spec."""
     free = set(range(spec.shards))
     for region in spec.regions:
-        if specs.is_apart(region):
-            continue  # it has journals of its own, and none of them moves
+        if specs.is_apart(spec, region) or region.name in lost:
+            continue  # none of its journals moves; or it is fenced out of those that do
         found = seen.get(region.name, Seen())
         report = found.report
         if found.state is not ChildState.UP or report is None or report.generation < generation:

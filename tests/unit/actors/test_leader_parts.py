@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,23 @@ def test_an_order_with_another_epoch_is_refused_with_the_true_one(shards: Shards
     with pytest.raises(StaleEpoch) as refused:
         shards.check_order(TakeOrder(term=1, shard=0, epoch=0))
     assert refused.value.details["epoch"] == 1
+
+
+def test_a_region_that_has_not_heard_of_the_newer_spec_cannot_take_a_shard_back(
+    shards: Shards, told: queue.SimpleQueue[Any]
+) -> None:
+    elsewhere = processes.identity("leader/near/0")
+    theirs = Shards(shards.config, elsewhere, told.put)
+    newer = TakeOrder(term=1, shard=0, epoch=1, generation=8)
+    with closing(theirs):
+        journal = theirs.check_order(newer)
+        assert journal is not None
+        assert journal.take(1, replace(elsewhere, generation=8)) == 2
+        assert shards.append(0, (frame(0, 1),))[0]["code"] == NotOwner.code  # type: ignore[index]
+        with pytest.raises(NotOwner, match="given to leader/near/0 by a newer spec"):
+            shards.check_order(TakeOrder(term=1, shard=0, epoch=2, generation=7))
+        again = shards.check_order(TakeOrder(term=1, shard=0, epoch=2, generation=9))
+        assert again is not None
 
 
 def test_what_a_frame_says_of_its_tasks_is_known_to_a_new_owner(shards: Shards) -> None:
