@@ -3,16 +3,17 @@
 ChimeraError
 ├── InvalidRequest            the caller's fault: the same request will never succeed
 │   ├── UnknownTaskType · InvalidPayload · PayloadTooLarge · DeadlinePassed
-│   ├── IdConflict · IdempotencyConflict
+│   ├── IdConflict · IdempotencyConflict · RecordTooLarge
 │   └── SpecError · HandlerLoadError
 ├── Unavailable               try again: `retry_after` says when
-│   └── Overloaded · NotOwner · StoreFull · JournalBroken · NotReady
+│   └── Overloaded · NotOwner · StoreFull · JournalBroken · NotReady · BusUnavailable
 ├── OutcomeUnknown            it may or may not have been accepted: ask by id
 ├── WaitTimeout · NotFound
 ├── TaskError                 a task ended otherwise than well
 │   └── TaskFailed · TaskCancelled · TaskExpired
 ├── Fenced                    somebody newer owns this
 │   └── StaleEpoch · StaleTerm
+├── BusUnauthorized · TopicMissing · PositionLost      the broker wants an operator
 ├── CorruptFrame · LostTail   stored bytes are not what was written
 ├── WrongVersion              Ray, or what stored something, does not fit this Chimera
 ├── StoreMismatch             the store is not that of the swarm that lives
@@ -99,6 +100,13 @@ class IdempotencyConflict(InvalidRequest):
     status = 422
 
 
+class RecordTooLarge(InvalidRequest):
+    """The record is over what its topic takes."""
+
+    code = "record_too_large"
+    status = 413
+
+
 class SpecError(InvalidRequest):
     """The swarm's spec is malformed. `details` has `line` and `key`."""
 
@@ -156,6 +164,12 @@ class JournalBroken(Unavailable):
     """The journal's disk failed: its owner must give the shard up, the next one reads anew."""
 
     code = "journal_broken"
+
+
+class BusUnavailable(Unavailable):
+    """The broker did not answer in time; what was sent may have been written."""
+
+    code = "bus_unavailable"
 
 
 class OutcomeUnknown(ChimeraError):
@@ -221,6 +235,26 @@ class StaleTerm(Fenced):
     """The order comes from a former incarnation of its sender."""
 
     code = "stale_term"
+
+
+class BusUnauthorized(ChimeraError):
+    """The broker refuses our credentials, certificate or permissions."""
+
+    code = "bus_unauthorized"
+    status = 502
+
+
+class TopicMissing(ChimeraError):
+    """The topic, or a partition of it, is not there: provision it."""
+
+    code = "topic_missing"
+    status = 503
+
+
+class PositionLost(ChimeraError):
+    """The broker no longer keeps what is next. `details`: `partition`, `position`."""
+
+    code = "position_lost"
 
 
 class CorruptFrame(ChimeraError):

@@ -81,3 +81,13 @@ def region(actor_name: str) -> str:
 def journal(shard: int) -> str:
     """The file name of a shard's journal."""
     return f"shard-{shard:04d}.sqlite"
+
+
+def topic(swarm: str, stream: str) -> str:
+    """A topic of the bus: `commands`, `results`, `dead-letters`, `summaries`, …"""
+    return f"chimera.{swarm}.{stream}"
+
+
+def queue(topic_name: str, group: str, partition: int | None) -> str:
+    """RabbitMQ's queue of a group: one a partition of commands, one for a whole stream."""
+    return f"{topic_name}.{group}" + ("" if partition is None else f".{partition}")

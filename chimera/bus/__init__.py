@@ -1,0 +1,1 @@
+"""Where commands and events travel: one port, on this machine or on a broker."""

@@ -1,0 +1,23 @@
+"""From a URL to a bus."""
+
+from __future__ import annotations
+
+from chimera.bus.limits import Limits
+from chimera.bus.memory import MemoryBroker, MemoryBus
+from chimera.bus.protocol import Bus
+from chimera.bus.settings import parse
+from chimera.errors import InvalidRequest
+
+
+def connect(url: str, limits: Limits | None = None) -> Bus:
+    """A bus; nothing is waited for, and a broker that is down shows in what is asked of the bus.
+
+    Raises InvalidRequest for a URL that is wrong (`chimera.bus.settings` says what it may be), or
+    when the package of a client is not installed.
+    """
+    settings = parse(url)
+    match settings.scheme:
+        case "memory":
+            return MemoryBus(MemoryBroker(), limits)
+        case _:
+            raise InvalidRequest(f"{settings.scheme}: is not built yet")

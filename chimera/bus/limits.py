@@ -1,0 +1,20 @@
+"""Bounds of what a bus holds in memory, and of what it leaves unacknowledged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Each bound lets one item pass that is larger than itself, so that nothing waits for ever."""
+
+    #: fetched records of a partition from the oldest unacknowledged one on; after a crash at most
+    #: so many are handed out again
+    window_records: int = 10_000
+    #: fetched and not acknowledged, a subscription; 64 MiB are some 700 full frames
+    in_flight_bytes: int = 64 * _MIB
+    #: published and not yet answered, a bus
+    publish_bytes: int = 64 * _MIB
