@@ -4,6 +4,7 @@ ChimeraError
 ├── InvalidRequest            the caller's fault: the same request will never succeed
 │   ├── UnknownTaskType · InvalidPayload · PayloadTooLarge · DeadlinePassed
 │   ├── IdConflict · IdempotencyConflict · RecordTooLarge
+│   ├── BadRecord · UnknownSchema
 │   └── SpecError · HandlerLoadError
 ├── Unavailable               try again: `retry_after` says when
 │   └── Overloaded · NotOwner · StoreFull · JournalBroken · NotReady · BusUnavailable
@@ -105,6 +106,18 @@ class RecordTooLarge(InvalidRequest):
 
     code = "record_too_large"
     status = 413
+
+
+class BadRecord(InvalidRequest):
+    """A record of a broker cannot be read, and never will be."""
+
+    code = "bad_record"
+
+
+class UnknownSchema(BadRecord):
+    """The registry has no schema with the id that a record names. `details` has `id`."""
+
+    code = "unknown_schema"
 
 
 class SpecError(InvalidRequest):
