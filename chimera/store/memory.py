@@ -284,6 +284,15 @@ class MemoryJournal(MemoryReads):
 
     # -- upkeep
 
+    def publish(self, consumer: str, seq: int, now: int) -> None:
+        with self._write():
+            if seq >= self.published(consumer):
+                self._disk.consumers[consumer] = (seq, now)
+
+    def forget(self, consumer: str) -> None:
+        with self._write():
+            self._disk.consumers.pop(consumer, None)
+
     def sweep(self, now: int, limit: int) -> SweepResult:
         with self._write():
             disk, swept, keys = self._disk, 0, 0
@@ -292,6 +301,9 @@ class MemoryJournal(MemoryReads):
                     del disk.keys[scope]
                     keys += 1
             led_to = {id(disk.tasks[position].frame) for _, position, _ in disk.keys.values()}
+            numbers = {id(task.frame): seq for seq, task in enumerate(disk.ended, 1)}
+            live = [seq for seq, at in disk.consumers.values() if at > now - self._kept]
+            read_to = min(live, default=1 << 62)
             for frame in disk.frames:
                 tasks = self._tasks(frame)
                 last = max([frame.at, *(task.settled_at or 0 for task in tasks)])
@@ -300,6 +312,7 @@ class MemoryJournal(MemoryReads):
                     and last <= now - self._kept
                     and not self._busy(frame)
                     and id(frame) not in led_to
+                    and numbers.get(id(frame), 0) <= read_to
                 ):
                     frame.swept = now
                     swept += 1

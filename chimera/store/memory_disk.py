@@ -113,6 +113,8 @@ class MemoryDisk:
     keys: dict[bytes, tuple[bytes, int, int]] = field(default_factory=dict)
     memos: dict[tuple[int, str], bytes] = field(default_factory=dict)
     snapshots: dict[tuple[str, str, str], bytes] = field(default_factory=dict)
+    #: consumers of the outbox: how far they have read, and when they said so
+    consumers: dict[str, tuple[int, int]] = field(default_factory=dict)
     sources: dict[str, int] = field(default_factory=dict)
     commits: int = 0
     replays: int = 0

@@ -10,6 +10,7 @@ from chimera.frames import command, ids, outcome
 from chimera.store.journal.states import runs
 from chimera.store.memory_disk import Frame, MemoryDisk, Task
 from chimera.store.protocol import (
+    Entry,
     Filter,
     OpenFrame,
     Outcomes,
@@ -163,6 +164,17 @@ class MemoryReads:
         rows = list(enumerate(ended, 1))[after_seq : after_seq + limit]
         found = [(seq, one.record(bodies=False)) for seq, one in rows if one.frame.swept is None]
         return (rows[-1][0] if rows else after_seq), found
+
+    def outbox(self, after_seq: int, limit: int) -> Sequence[Entry]:
+        rows = list(enumerate(self._disk.ended, 1))[after_seq : after_seq + limit]
+        return [
+            Entry(seq, task.settled_at or 0, None, task.outcome)
+            for seq, task in rows
+            if task.frame.swept is None
+        ]
+
+    def published(self, consumer: str) -> int:
+        return self._disk.consumers.get(consumer, (0, 0))[0]
 
     def stats(self) -> dict[str, Any]:
         living = self._living()

@@ -102,6 +102,16 @@ class Outcomes:
 
 
 @dataclass(frozen=True, slots=True)
+class Entry:
+    """One recorded row: an outcome frame or the outcome of a single task."""
+
+    seq: int
+    at: int  #: when it was recorded
+    frame: bytes | None
+    single: Single | None
+
+
+@dataclass(frozen=True, slots=True)
 class SweepResult:
     """What a sweep gave back."""
 
@@ -205,6 +215,26 @@ class Journal(Protocol):
 
         What retention took is left out. Below 0: nothing, and the number of the newest row.
         """
+        ...
+
+    def outbox(self, after_seq: int, limit: int) -> Sequence[Entry]:
+        """Up to `limit` recorded rows past `after_seq`, in the order of recording (P10)."""
+        ...
+
+    def published(self, consumer: str) -> int:
+        """The number up to which a consumer has read the outbox; 0 if it is not known."""
+        ...
+
+    def publish(self, consumer: str, seq: int, now: int) -> None:
+        """Note that a consumer has read up to `seq`, which is never lowered.
+
+        What it has not read yet is not swept, unless it says nothing for as long as outcomes are
+        kept (P10). Raises StaleEpoch.
+        """
+        ...
+
+    def forget(self, consumer: str) -> None:
+        """Hold nothing back for a consumer any more. Raises StaleEpoch."""
         ...
 
     def recover(self) -> Recovered:

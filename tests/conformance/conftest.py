@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.servers.postgres import own_postgres, postgres
+
+__all__ = ["own_postgres", "postgres"]
+
 pytest.register_assert_rewrite(
     "tests.conformance.journal_suite",
     "tests.conformance.journal_side_suite",

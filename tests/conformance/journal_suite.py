@@ -210,6 +210,20 @@ class AppendSuite:
             assert type(refusal(journal, bad)) is reason
         assert journal.next_position == 0
 
+    def test_text_that_not_every_database_keeps_is_refused(self, bench: Bench):
+        journal = bench.owned()
+        for bad in (
+            frame(0, 1, head=command.Head("t\0", at=NOW)),
+            frame(0, 1, head=command.Head("t", "acme\0", at=NOW)),
+            frame(0, 2, keys=[None, "a\0b"]),
+            frame(0, 2, tags=[["x"], ["y", "\0"]]),
+        ):
+            assert isinstance(refusal(journal, bad), errors.InvalidRequest)
+        accept(journal, frame(0, 1))
+        said = outcome.encode_failure(outcome.Failure("ValueError", "embedded \0 byte"))
+        settle(journal, ended(0, [FAILED], bodies=[said]))
+        assert journal.find("default", 7, 0).body == said
+
     def test_nothing_keyed_overtakes_a_refused_frame_of_its_producer(self, bench: Bench):
         journal = bench.owned()
         keyed = {"keys": ["k"]}

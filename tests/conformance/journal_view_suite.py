@@ -121,6 +121,20 @@ class SweepSuite:
         assert journal.sweep(NOW + 2 * DAY, 100).frames == 1
         assert opened(journal) == [(2, ((1, 2),)), (6, ((0, 2),))]
 
+    def test_what_a_consumer_has_not_read_stays(self, bench: Bench):
+        journal = bench.owned(outcome_retention_s=60)
+        for at in range(3):
+            accept(journal, frame(at, 1))
+            settle(journal, ended(at, [OK]))
+        assert [entry.seq for entry in journal.outbox(0, 2)] == [1, 2]
+        journal.publish("archive", 2, NOW + 30_000)
+        journal.publish("archive", 1, NOW + 30_000)
+        assert (journal.published("archive"), journal.published("else")) == (2, 0)
+        assert journal.sweep(NOW + 70_000, 9).frames == 2
+        assert [entry.seq for entry in journal.outbox(0, 9)] == [3]
+        journal.forget("archive")
+        assert journal.sweep(NOW + 70_000, 9).frames == 1
+
     def test_ids_outlive_their_frame(self, bench: Bench):
         journal = bench.owned(outcome_retention_s=60, resend_window_s=1000)
         (first,) = accept(journal, frame(0, 2))

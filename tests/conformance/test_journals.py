@@ -10,6 +10,7 @@ import pytest
 from chimera.store.journal import SqliteJournal
 from chimera.store.memory import MemoryJournal
 from chimera.store.memory_disk import MemoryDisk
+from chimera.store.postgres import PostgresJournal
 from tests.conformance.journal_kit import SHARD, Bench
 from tests.conformance.journal_side_suite import (
     CancelSuite,
@@ -20,6 +21,7 @@ from tests.conformance.journal_side_suite import (
 )
 from tests.conformance.journal_suite import AppendSuite, OwnershipSuite, SettleSuite
 from tests.conformance.journal_view_suite import ListSuite, SweepSuite
+from tests.servers.postgres import Postgres
 
 
 class _All(
@@ -53,5 +55,14 @@ class TestSqliteJournal(_All):
         path = str(tmp_path / "shard.sqlite")
         options = {"fsync": fsync, "ballast_bytes": 0}
         bench = Bench(lambda **rest: SqliteJournal(path, SHARD, **options, **rest))
+        yield bench
+        bench.close()
+
+
+class TestPostgresJournal(_All):
+    @pytest.fixture
+    def bench(self, postgres: Postgres) -> Iterator[Bench]:
+        database = postgres.database()
+        bench = Bench(lambda **options: PostgresJournal(database, SHARD, **options))
         yield bench
         bench.close()

@@ -21,7 +21,7 @@ from chimera.errors import (
 )
 from chimera.frames import command, ids
 from chimera.store.journal import idempotency, receipts, schedule
-from chimera.store.journal.commit import Txn
+from chimera.store.journal.txn import Txn
 from chimera.store.protocol import Receipt, Skipped, SourcePosition
 from chimera.swarm.policy import CLASSES
 
@@ -60,6 +60,8 @@ def prepare(frame: bytes, shard: int) -> Arrival | ChimeraError:
         of = command.verify(frame)
         _check(frame, of, shard)
         head = command.head(frame, of)
+        if "\0" in head.tenant + head.type:
+            raise InvalidRequest("neither tenant nor task type may contain NUL")
         if not 0 <= head.priority < len(CLASSES):
             raise InvalidRequest(f"there is no priority class {head.priority}")
         columns = _columns(frame, of)
@@ -94,6 +96,9 @@ def _columns(frame: bytes, of: command.Header) -> command.Columns | None:
         column = getattr(columns, name)
         if column is not None and len(column) != of.count:
             raise CorruptFrame(f"column {name} has {len(column)} entries for {of.count} tasks")
+    for texts in (columns.keys or (), *(columns.tags or ())):
+        if any("\0" in text for text in texts if text):
+            raise InvalidRequest("no key and no tag may contain NUL")  # PostgreSQL keeps none
     if not all(0 <= index < of.count for index in columns.claims or ()):
         raise CorruptFrame("a claim check of a task that is not in the frame")
     if any(not 0 <= due <= _TIME_MAX for due in columns.not_before or ()):
@@ -211,7 +216,7 @@ def accept(
             schedule.park_new(txn, arrival.frame, position, parked)
         if columns.tags is not None:
             txn.executemany(
-                "INSERT OR IGNORE INTO tags VALUES (?, ?)",
+                "INSERT INTO tags VALUES (?, ?) ON CONFLICT DO NOTHING",
                 [
                     (tag, position + index)
                     for index, tags in enumerate(columns.tags)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from chimera.errors import CorruptFrame, NotFound
 from chimera.frames import command, outcome
 from chimera.store.journal import receipts, settle, states
-from chimera.store.journal.commit import Txn
+from chimera.store.journal.txn import Txn
 from chimera.store.protocol import Settlement, Single
 
 #: what a task ends with whose bytes are lost
@@ -82,7 +82,7 @@ def _replace_outcomes(txn: Txn, start: int, count: int, now: int) -> list[Single
             ),
         )  # fmt: skip
         buried = txn.execute(
-            "INSERT OR IGNORE INTO dead VALUES (?, ?, ?, NULL)",
+            "INSERT INTO dead VALUES (?, ?, ?, NULL) ON CONFLICT DO NOTHING",
             (single.position, now, settle.reason(BODY)),
         )
         txn.dead += buried.rowcount

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from chimera.errors import IdempotencyConflict
 from chimera.frames import command, ids
-from chimera.store.journal.commit import Txn
+from chimera.store.journal.txn import Txn
 from chimera.store.protocol import Skipped
 
 #: parameters of one look-up; older builds of SQLite take 999
-_CHUNK = 500
+_CHUNK = 512
 
 
 class Claim(NamedTuple):
@@ -54,15 +54,12 @@ def apply(
 ) -> tuple[Skipped, ...]:
     """Record the keys that are new, for a frame at `position`; say which tasks are skipped."""
     first = _look_up(txn, [claim.scope for claim in found])
-    skipped = []
+    skipped, fresh = [], []
     for claim in found:
         known = first.get(claim.scope)
         if known is None:
             first[claim.scope] = (claim.payload, position + claim.task)
-            txn.execute(
-                "INSERT INTO idempotency VALUES (?, ?, ?, ?)",
-                (claim.scope, claim.payload, position + claim.task, now),
-            )
+            fresh.append((claim.scope, claim.payload, position + claim.task, now))
             continue
         payload, holder = known
         if holder >= position:  # of this very frame, which is not written yet
@@ -74,6 +71,8 @@ def apply(
         else:
             conflict = IdempotencyConflict(task_id=task_id)
             skipped.append(Skipped(claim.task, None, conflict))
+    if fresh:
+        txn.executemany("INSERT INTO idempotency VALUES (?, ?, ?, ?)", fresh)
     return tuple(skipped)
 
 
@@ -81,7 +80,9 @@ def _look_up(txn: Txn, scopes: Sequence[bytes]) -> dict[bytes, tuple[bytes, int]
     """Payload hash and position of the first task, by scope."""
     found = {}
     for start in range(0, len(scopes), _CHUNK):
-        part = scopes[start : start + _CHUNK]
+        part = list(scopes[start : start + _CHUNK])
+        # of few lengths, so that there are few statements to prepare
+        part += part[-1:] * ((1 << (len(part) - 1).bit_length()) - len(part))
         marks = ",".join("?" * len(part))
         for row in txn.execute(
             f"SELECT scope, payload, position FROM idempotency WHERE scope IN ({marks})", part

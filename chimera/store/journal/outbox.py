@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from chimera.frames import outcome
-from chimera.store.journal.commit import Txn
 from chimera.store.journal.reads import Execute, FrameView, view
-from chimera.store.protocol import Single, TaskRecord
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One recorded row: a frame of outcomes or a single one."""
-
-    seq: int
-    at: int  #: when it was recorded
-    frame: bytes | None
-    single: Single | None
+from chimera.store.journal.txn import Txn
+from chimera.store.protocol import Entry, Single, TaskRecord
 
 
 def read(execute: Callable[..., Any], after_seq: int, limit: int) -> list[Entry]:
@@ -48,7 +37,7 @@ def advance(txn: Txn, consumer: str, seq: int, now: int) -> None:
     """Note that a consumer has published up to `seq`; a lower number than before is ignored."""
     txn.execute(
         "INSERT INTO consumers VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE"
-        " SET seq = max(seq, excluded.seq), at = max(at, excluded.at)",
+        " SET seq = excluded.seq, at = excluded.at WHERE consumers.seq <= excluded.seq",
         (consumer, seq, now),
     )
     txn.wrote(consumer.encode())

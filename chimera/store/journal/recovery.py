@@ -84,8 +84,8 @@ def recover(execute: Callable[..., Any]) -> Recovered:
     ]
     parked = [
         row[0]
-        # the index has the positions, the table has the frames too
-        for row in execute("SELECT position FROM schedule INDEXED BY schedule_due")
+        # in the order of an index, which has the positions: the table has the frames too
+        for row in execute("SELECT position FROM schedule ORDER BY due, position")
     ]
     away = sorted({*cancelling, *parked})
     found = []

@@ -10,7 +10,7 @@ from chimera.errors import NotFound
 from chimera.frames import command, ids
 from chimera.store.journal import idempotency, receipts, schedule
 from chimera.store.journal.append import Arrival, accept
-from chimera.store.journal.commit import Txn
+from chimera.store.journal.txn import Txn
 from chimera.store.protocol import Receipt
 
 

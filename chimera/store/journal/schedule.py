@@ -7,7 +7,7 @@ from typing import Any
 
 from chimera.errors import CorruptFrame, NotFound
 from chimera.frames import command
-from chimera.store.journal.commit import Txn
+from chimera.store.journal.txn import Txn
 from chimera.store.protocol import Park, Scheduled
 
 _COLUMNS = "position, due, attempt, holds_key, key, type, tenant, priority"

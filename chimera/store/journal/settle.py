@@ -9,7 +9,7 @@ import msgspec
 from chimera.errors import NotFound
 from chimera.frames import outcome
 from chimera.store.journal import receipts, schedule, states
-from chimera.store.journal.commit import Txn
+from chimera.store.journal.txn import Txn
 from chimera.store.protocol import Park, Settled, Settlement, Single
 
 #: longest reason kept in the table of dead letters, characters; the whole is in the outcome
@@ -280,7 +280,8 @@ def reason(body: bytes) -> str:
         failure = outcome.decode_failure(body)
     except msgspec.MsgspecError:
         return ""
-    return f"{failure.error}: {failure.message}"[:_REASON_MAX]
+    # PostgreSQL keeps no NUL, and an exception's message may well have one
+    return f"{failure.error}: {failure.message}"[:_REASON_MAX].replace("\0", " ")
 
 
 def cancel(txn: Txn, position: int, why: str, now: int) -> int:
@@ -300,7 +301,7 @@ def cancel(txn: Txn, position: int, why: str, now: int) -> int:
         raise NotFound(f"the task at position {position} was skipped")
     if state == outcome.OPEN:
         added = txn.execute(
-            "INSERT OR IGNORE INTO cancels VALUES (?, ?, ?, 1)", (position, now, why)
+            "INSERT INTO cancels VALUES (?, ?, ?, 1) ON CONFLICT DO NOTHING", (position, now, why)
         )
         if added.rowcount:
             txn.cancelling += 1

@@ -13,7 +13,7 @@ from typing import Any
 from chimera.errors import CorruptFrame
 from chimera.frames import command
 from chimera.store.journal import schedule
-from chimera.store.journal.commit import Txn
+from chimera.store.journal.txn import Txn
 from chimera.store.protocol import SweepResult
 
 #: free pages kept for new frames: giving them all back would make the file shrink and grow in turn
@@ -31,6 +31,11 @@ class Retention:
     outcomes: int
     idempotency: int
     resend: int
+
+    @classmethod
+    def of(cls, outcomes_s: float, idempotency_s: float, resend_s: float) -> Retention:
+        """The same, from seconds."""
+        return cls(int(outcomes_s * 1000), int(idempotency_s * 1000), int(resend_s * 1000))
 
 
 @dataclass(slots=True)
@@ -125,7 +130,7 @@ def _last_outcome(txn: Txn, start: int, stop: int) -> tuple[int, int]:
     row: tuple[int, int] = txn.execute(
         "SELECT coalesce(max(at), 0), coalesce(max(seq), 0) FROM"
         " (SELECT at, seq FROM outcomes WHERE position >= ?1 AND position < ?2"
-        " UNION ALL SELECT at, seq FROM singles WHERE position >= ?1 AND position < ?2)",
+        " UNION ALL SELECT at, seq FROM singles WHERE position >= ?1 AND position < ?2) AS ends",
         (start, stop),
     ).fetchone()
     return row

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from chimera import errors
-from chimera.store.journal.commit import CHECKPOINT_BYTES, Txn
+from chimera.store.journal.commit import CHECKPOINT_BYTES
+from chimera.store.journal.txn import Txn
 from chimera.store.protocol import Settlement
 from tests.conformance.journal_kit import NOW, OK, accept, ended, frame, single, states
 from tests.unit.store.journal.conftest import Opener
@@ -187,9 +188,9 @@ def test_an_interrupted_heir_passes_the_writer_on(owned: Opener):
 
 
 def _waiting(committer: Any) -> Any:
-    from chimera.store.journal.commit import _Request
+    from chimera.store.journal.combine import Request
 
-    return _Request(lambda txn: None, bare=False)
+    return Request(lambda txn: None, bare=False)
 
 
 class FailingConnection:

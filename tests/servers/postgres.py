@@ -1,0 +1,136 @@
+"""A PostgreSQL of our own, from Debian's binaries, in a directory of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import psutil
+import pytest
+
+from tests.servers.processes import Server, free_ports, run, wait_until
+
+PASSWORD = "s3cret-in-tests"
+
+
+def binaries() -> Path | None:
+    """Where the newest server's programs are."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    return found[-1].parent if found else None
+
+
+class Postgres:
+    """A server, started and stopped at will; its data stays."""
+
+    def __init__(self, home: Path, programs: Path, *settings: str) -> None:
+        self.home = home
+        (self.port,) = free_ports(1)
+        self._programs = programs
+        self._as: list[str] = []
+        if os.getuid() == 0:  # as whom the server refuses to run
+            user = pwd.getpwnam("postgres")
+            os.chown(home, user.pw_uid, user.pw_gid)
+            self._as = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+        settings = (
+            "listen_addresses=127.0.0.1", "shared_buffers=64MB", "max_connections=80",
+            f"unix_socket_directories={home}", f"port={self.port}", *settings,
+        )  # fmt: skip
+        options = [part for setting in settings for part in ("-c", setting)]
+        command = [*self._as, f"{programs}/postgres", "-D", "db", *options]
+        self.server = Server("postgres", command, home, self._answers)
+
+    def create(self) -> None:
+        """Make the data directory."""
+        secret = self.home / "password"
+        secret.write_text(PASSWORD)
+        secret.chmod(0o644)
+        run(
+            [*self._as, f"{self._programs}/initdb", "-D", "db", "-A", "scram-sha-256",
+             "-U", "postgres", "--pwfile", "password", "-E", "UTF8", "--locale", "C.UTF-8",
+             "--no-sync"],
+            self.home,
+        )  # fmt: skip
+
+    def url(self, database: str = "postgres", *, password: str = PASSWORD) -> str:
+        return f"postgresql://postgres:{password}@127.0.0.1:{self.port}/{database}"
+
+    def _answers(self) -> bool:
+        try:
+            return self.ask("select 1") == [(1,)]
+        except (OSError, asyncpg.PostgresError):
+            return False
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self.server.start()
+
+    def kill(self) -> None:
+        """As if its machine had crashed."""
+        self.server.kill()
+        # its processes end when they notice; until then a new one refuses to start
+        wait_until(lambda: not self._processes(), "the killed server's processes to end")
+
+    def _processes(self) -> list[psutil.Process]:
+        """Those that work in its data directory: each is in a session of its own."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if Path(process.cwd()) == self.home / "db":
+                    found.append(process)
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        return found
+
+    def ask(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Rows of a statement that its administrator runs."""
+
+        async def asked() -> list[tuple[Any, ...]]:
+            connection = await asyncpg.connect(self.url(), timeout=10)
+            try:
+                return [tuple(row) for row in await connection.fetch(sql, *values)]
+            finally:
+                await connection.close()
+
+        return asyncio.run(asked())
+
+    def database(self) -> str:
+        """The URL of a new, empty database."""
+        name = f"d{os.urandom(6).hex()}"
+        self.ask(f"create database {name}")
+        return self.url(name)
+
+
+def fresh(*settings: str) -> Iterator[Postgres]:
+    """A server that is gone afterwards; skips where none is installed."""
+    programs = binaries()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
+    # not below a directory that only one user may enter
+    home = Path(tempfile.mkdtemp(prefix="chimera-postgres-", dir="/tmp"))
+    server = Postgres(home, programs, *settings)
+    try:
+        server.create()
+        server.start()
+        yield server
+    finally:
+        server.kill()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One server for all tests, which take databases of their own; nobody stops it."""
+    yield from fresh("fsync=off")
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    """A server that the test may kill and start."""
+    yield from fresh()
