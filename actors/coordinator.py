@@ -134,6 +134,7 @@ class Coordinator:
             ring=self._spec.shards,
             objects_url=self._spec.objects,
             payload_max_bytes=self._spec.payload_max_bytes,
+            bus=self._spec.bus,
             epochs={
                 s.shard: s.epoch
                 for leader in report.leaders

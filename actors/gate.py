@@ -28,7 +28,7 @@ ASK_S = 2.0
 
 
 @ray.remote(  # type: ignore[call-overload]  # Ray's stubs know neither option for classes
-    concurrency_groups={"publish": 8, "call": 16, "wait": 32, "read": 4, "ctl": 4},
+    concurrency_groups={"publish": 8, "call": 16, "receipt": 16, "wait": 32, "read": 4, "ctl": 4},
     enable_task_events=False,
 )
 class Gate:
@@ -77,6 +77,10 @@ class Gate:
     @ray.method(concurrency_group="call")
     def call(self, shard: int, wait_s: float, frame: bytes) -> Any:
         return self._ask("call", shard, (shard, wait_s, frame), wait_s)
+
+    @ray.method(concurrency_group="receipt")
+    def receipts(self, shard: int, wait_s: float, senders: Sequence[Any]) -> Any:
+        return self._ask("receipts", shard, (shard, wait_s, list(senders)), wait_s)
 
     @ray.method(concurrency_group="wait")
     def outcomes(

@@ -21,20 +21,22 @@ from chimera.actors.leader_loop import Loop
 from chimera.actors.pool import Pool
 from chimera.actors.recorder import Recorder
 from chimera.actors.shards import Shards, unix_ms
+from chimera.actors.traffic import Traffic
 from chimera.actors.waiters import FRAMES_MAX, OutcomesReply, Waiters
-from chimera.errors import ChimeraError, StaleTerm, WaitTimeout
+from chimera.errors import ChimeraError, StaleTerm
 from chimera.frames import command, outcome
 from chimera.store.protocol import Filter, Receipt, TaskRecord
 from chimera.swarm.leader import events
 from chimera.swarm.leader.intake import in_flight
 from chimera.swarm.policy import TaskPolicy
 from chimera.swarm.reports import Hello, LeaderConfig, LeaderReport, TakeOrder
+from chimera.traffic.receipts import Sender, Told
 
 
 @ray.remote(  # type: ignore[call-overload]  # Ray's stubs know neither option for classes
     concurrency_groups={
         "publish": 2,
-        "call": 16, "wait": 32, "read": 4, "ctl": 4, "watch": 2, "worker": 4,
+        "call": 16, "receipt": 16, "wait": 32, "read": 4, "ctl": 4, "watch": 2, "worker": 4,
     },
     enable_task_events=False,
 )  # fmt: skip
@@ -64,6 +66,7 @@ class Leader:
             Cluster(names.namespace(config.swarm)), name, config, self._inbox.put, self._declare
         )
         self._pool.introduce(myself())
+        self._traffic = Traffic(config, name, self._shards, self._waiters, self._fault, self._mend)
         incarnation = names.worker(name, uuid.uuid4().hex[:8])
         self._loop = Loop(
             name, incarnation, config, self._inbox, self._shards, self._pool, self._recorder,
@@ -90,19 +93,13 @@ class Leader:
         (answer,) = self._shards.append(shard, (frame,))
         if not isinstance(answer, Receipt) or answer.skipped:
             return answer, None, None, False
-        position = answer.position
-        found, complete = self._waiters.wait(shard, [(position, position + 1)], wait_s)
-        if not complete:
-            return answer, None, None, False
-        if found.singles:
-            return answer, found.singles[0].state, found.singles[0].body, False
-        for blob in found.frames:
-            header = outcome.header(blob)
-            state, body = outcome.body(blob, position - header.position)
-            if state != outcome.OPEN:
-                claims = outcome.columns(blob, header).claims or ()
-                return answer, state, body, position - header.position in claims
-        raise WaitTimeout("the outcome is recorded but was not found")
+        return answer, *self._waiters.wait_for_one(shard, answer.position, wait_s)
+
+    @ray.method(concurrency_group="receipt")
+    def receipts(self, shard: int, wait_s: float, senders: Sequence[Sender]) -> Told:
+        """What became of frames that were sent through the broker, each by its tenant, session and
+        first counter; waits for those that are on their way. Raises NotOwner."""
+        return self._traffic.receipts(shard, wait_s, senders)
 
     @ray.method(concurrency_group="wait")
     def outcomes(
@@ -289,10 +286,11 @@ class Leader:
             self._fault(f"shard {order.shard}: {fault.message}", key=f"take-{order.shard}")
             self._announce()
             return
-        self._faults.pop(f"take-{order.shard}", None)
+        self._mend(f"take-{order.shard}")
         for info in order.former_workers:
             self._pool.adopt(info, own=info.name in order.adopt)
         self._inbox.put(taken)
+        self._traffic.serve(order.shard, taken.epoch)
         self._announce()
 
     @ray.method(concurrency_group="ctl")
@@ -316,6 +314,7 @@ class Leader:
     def retire(self, term: int) -> None:
         """End: workers first, then the journals are closed; the caller ends this process."""
         self._check_term(term)
+        self._traffic.stop()
         self._loop.stop(5.0)
         self._pool.end_all(5.0)
         self._recorder.stop(5.0)
@@ -341,6 +340,9 @@ class Leader:
     def _fault(self, text: str, key: str = "store") -> None:
         self._faults[key] = text
 
+    def _mend(self, key: str) -> None:
+        self._faults.pop(key, None)
+
     def _declare(self, hello: Hello) -> None:
         known = bool(self._shards.types)
         overrides = self._config.policies
@@ -362,10 +364,10 @@ class Leader:
                 except ChimeraError as fault:
                     self._fault(f"shard {shard} cannot write: {fault.message}", f"write-{shard}")
                 else:
-                    self._faults.pop(f"write-{shard}", None)
+                    self._mend(f"write-{shard}")
             for key in [one for one in self._faults if one.startswith("write-")]:
                 if int(key.removeprefix("write-")) not in owned:
-                    self._faults.pop(key, None)
+                    self._mend(key)
 
 
 #: for a queued task's end to be recorded, seconds

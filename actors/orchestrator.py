@@ -149,6 +149,7 @@ class Orchestrator:
             ring=spec.shards,
             objects_url=spec.objects,
             payload_max_bytes=spec.payload_max_bytes,
+            bus=spec.bus,
         )
 
     @ray.method(concurrency_group="ctl")

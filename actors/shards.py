@@ -33,7 +33,7 @@ from chimera.errors import (
 from chimera.frames import command
 from chimera.store import opened
 from chimera.store.journal import SqliteJournal
-from chimera.store.protocol import Journal, Receipt, Recovered
+from chimera.store.protocol import Journal, Receipt, Recovered, SourcePosition
 from chimera.swarm.leader.events import Appended, Event, NewFrame, Quarantined, Taken
 from chimera.swarm.policy import TASK_OPTIONS, TaskPolicy
 from chimera.swarm.reports import LeaderConfig, Owner, ShardInfo, TakeOrder
@@ -97,8 +97,13 @@ class Shards:
 
     # accepting
 
-    def append(self, shard: int, frames: Sequence[bytes]) -> list[Receipt | dict[str, Any]]:
-        """Accept frames; one receipt, or one error as plain data, for each."""
+    def append(
+        self, shard: int, frames: Sequence[bytes], source: SourcePosition | None = None
+    ) -> list[Receipt | dict[str, Any]]:
+        """Accept frames; one receipt, or one error as plain data, for each.
+
+        `source`: how far a broker is read with them; kept only if none of them is refused.
+        """
         try:
             journal = self.journal(shard)
             heads = [self._check(frame) for frame in frames]
@@ -107,7 +112,8 @@ class Shards:
                 for frame, head in zip(frames, heads, strict=True)
                 if isinstance(head, command.Head)
             ]
-            answers = iter(journal.append(good, unix_ms(), self.config.queue_bound) if good else ())
+            whole = source if len(good) == len(frames) else None
+            answers = iter(self._append(journal, good, whole))
         except StaleEpoch:
             self.drop(shard)
             return [NotOwner(f"shard {shard} has a new owner", shard=shard).to_wire()] * len(frames)
@@ -123,6 +129,17 @@ class Shards:
             if not answer.duplicate and isinstance(head, command.Head):
                 self.accepted(shard, frame, head, answer)
         return out
+
+    def _append(
+        self, journal: Journal, frames: list[bytes], source: SourcePosition | None
+    ) -> list[Receipt | ChimeraError]:
+        if not frames and source is None:
+            return []
+        return journal.append(frames, unix_ms(), self.config.queue_bound, source)
+
+    def source_position(self, shard: int, name: str) -> int | None:
+        """How far a broker was read into a shard. Raises NotOwner."""
+        return self.journal(shard).source_position(name)
 
     def _check(self, frame: bytes) -> command.Head | ChimeraError:
         """The head of a frame that this swarm can run."""

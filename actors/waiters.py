@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from chimera.actors.shards import Shards
+from chimera.errors import WaitTimeout
 from chimera.frames import outcome
 from chimera.store.protocol import Outcomes
 from chimera.swarm.facts import Single
@@ -47,6 +48,17 @@ class Waiters:
             self._turns[shard] = self._turns.get(shard, 0) + 1
             condition.notify_all()
 
+    def turn(self, shard: int) -> int:
+        """Grows whenever something of a shard is recorded here."""
+        return self._turns.get(shard, 0)
+
+    def wait_for_turn(self, shard: int, turn: int, wait_s: float) -> None:
+        """Wait until something is recorded after `turn`, or `wait_s` seconds."""
+        condition = self._condition(shard)
+        with condition:
+            if self._turns.get(shard, 0) == turn:
+                condition.wait(wait_s)
+
     def wait(
         self,
         shard: int,
@@ -73,6 +85,24 @@ class Waiters:
             with condition:
                 if self._turns.get(shard, 0) == turn:
                     condition.wait(min(left, POLL_S))
+
+    def wait_for_one(
+        self, shard: int, position: int, wait_s: float
+    ) -> tuple[int | None, bytes | None, bool]:
+        """State and body of a task's outcome, and whether that is a claim check; state None if it
+        did not end in time. Raises NotOwner."""
+        found, complete = self.wait(shard, [(position, position + 1)], wait_s)
+        if not complete:
+            return None, None, False
+        if found.singles:
+            return found.singles[0].state, found.singles[0].body, False
+        for blob in found.frames:
+            header = outcome.header(blob)
+            state, body = outcome.body(blob, position - header.position)
+            if state != outcome.OPEN:
+                claims = outcome.columns(blob, header).claims or ()
+                return state, body, position - header.position in claims
+        raise WaitTimeout("the outcome is recorded but was not found")
 
 
 def _count(found: Outcomes, ranges: Sequence[tuple[int, int]]) -> int:

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
-from chimera.client.options import KEY_BYTES_MAX, TAGS_MAX
 from chimera.frames import outcome
+from chimera.frames.limits import KEY_BYTES_MAX, TAGS_MAX
 from chimera.store.protocol import TaskRecord
 from chimera.swarm.policy import CLASSES
 

@@ -12,6 +12,7 @@ from chimera.errors import ChimeraError, from_wire
 from chimera.store.protocol import Filter, Receipt, TaskRecord
 from chimera.swarm.policy import TaskPolicy
 from chimera.swarm.reports import Placement, RegionReport
+from chimera.traffic.receipts import Told
 
 T = TypeVar("T")
 
@@ -21,6 +22,13 @@ class Either(msgspec.Struct, Generic[T], omit_defaults=True):
 
     value: T | None = None
     error: dict[str, Any] | None = None
+
+
+class Asked(msgspec.Struct):
+    """`Told`, as it travels."""
+
+    answers: list[Either[Receipt] | None]
+    stalled: dict[str, Any] | None
 
 
 #: verb → types of its arguments, and of its answer; the verbs are methods of a leader
@@ -36,6 +44,7 @@ VERBS: dict[str, tuple[Any, Any]] = {
     ),
     "progress_of": (tuple[int, int], Any),
     "replay": (tuple[str, int, int, int], str),
+    "receipts": (tuple[int, float, list[tuple[str, int, int]]], Asked),
     "types": (tuple[()], list[TaskPolicy]),
 }
 
@@ -85,6 +94,8 @@ def pack_answer(verb: str, answer: Any) -> bytes:
         answer = [_either(one) for one in answer]
     elif verb == "call":
         answer = (_either(answer[0]), *answer[1:])
+    elif verb == "receipts":
+        answer = Asked([one and _either(one) for one in answer.answers], answer.stalled)
     elif verb == "outcomes":
         answer = (answer[0], answer[1:])
     return _ENCODER.encode(answer)
@@ -97,6 +108,8 @@ def unpack_answer(verb: str, data: bytes) -> Any:
         return [_neither(one) for one in found]
     if verb == "call":
         return (_neither(found[0]), *found[1:])
+    if verb == "receipts":
+        return Told([one and _neither(one) for one in found.answers], found.stalled)
     if verb == "outcomes":
         return (found[0], *found[1])
     return found

@@ -12,6 +12,7 @@ from chimera import names
 from chimera.client.address import resolve
 from chimera.client.aio import AsyncSwarm
 from chimera.client.core import Blobs, Core
+from chimera.client.ports import LeaderLink
 from chimera.client.swarm import Swarm
 from chimera.config import environment
 from chimera.errors import ChimeraError
@@ -84,9 +85,26 @@ def _acquire(
         if shared is None or not shared.core.is_open or shared.connection != connection:
             link = RayLink(swarm)
             link.open(timeout_s)
-            shared = _shared[swarm] = _Shared(Core(swarm, link, _open_blobs), connection)
+            core = Core(swarm, _through_broker(swarm, link), _open_blobs)
+            shared = _shared[swarm] = _Shared(core, connection)
         shared.users += 1
     return shared.core, _releaser(swarm, shared)
+
+
+def _through_broker(swarm: str, link: LeaderLink) -> LeaderLink:
+    """The link, around which tasks go through the swarm's broker, if it has one."""
+    settings = link.settings
+    if not settings.bus:
+        return link
+    from chimera.bus.connect import connect as connect_bus
+    from chimera.client.broker import BrokerLink
+    from chimera.contracts.codec import Codec
+    from chimera.contracts.own import OwnSchemas
+    from chimera.traffic.records import Writer
+    from chimera.traffic.topics import topics
+
+    writer = Writer(Codec(OwnSchemas()), settings.bus)
+    return BrokerLink(link, connect_bus(settings.bus), topics(swarm, settings.ring), writer)
 
 
 def _releaser(swarm: str, shared: _Shared) -> Callable[[], None]:

@@ -105,6 +105,7 @@ class Core:
         """End the engine; what still waits is told so."""
         if self._pid == os.getpid():
             self.engine.close()
+            self.link.close()
             if self._pool is not None:
                 self._pool.shutdown(wait=False)
 

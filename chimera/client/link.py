@@ -138,6 +138,9 @@ class RayLink:
     def results(self, accepted: Accepted, tenant: str) -> Any:
         return self._results_actor().results.remote(accepted, tenant)
 
+    def close(self) -> None:
+        """Ray's connection is the process's own."""
+
     @staticmethod
     def _call(handle: Any, verb: str, args: tuple[Any, ...]) -> Pending[Any]:
         method = getattr(handle, verb)
@@ -174,7 +177,7 @@ class RayLink:
         for one in found:
             leaders.update(one.handles)
             if one.ring:
-                self.settings = Settings(one.ring, one.objects_url, one.payload_max_bytes)
+                self.settings = Settings(one.ring, one.objects_url, one.payload_max_bytes, one.bus)
         # replaced, never changed: readers hold no lock; and only if there is news
         self._leaders = {**self._leaders, **leaders}
         if owners != self._owners:

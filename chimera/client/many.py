@@ -12,7 +12,7 @@ from typing import Any
 from chimera.client.bulk import BulkTasks, Segment
 from chimera.client.core import Core
 from chimera.client.encode import Cut, Cutter, encode_payloads
-from chimera.client.options import Kind, Route, check_key
+from chimera.client.options import Kind, Route
 from chimera.client.parcels import FRAMES_MAX, Parcel
 from chimera.client.ports import Promise
 from chimera.client.publish import CALLS_MAX
@@ -21,6 +21,7 @@ from chimera.client.submit import Submission
 from chimera.client.task import BLOB_TIMEOUT_S
 from chimera.errors import ChimeraError, InvalidRequest, OutcomeUnknown
 from chimera.frames import command
+from chimera.frames.limits import check_key
 
 #: tasks that are encoded between two looks at the rest of the world
 CHUNK = command.COUNT_MAX

@@ -13,13 +13,9 @@ import msgspec
 
 from chimera.errors import DeadlinePassed, InvalidRequest
 from chimera.frames import command
+from chimera.frames.limits import check_tags
 from chimera.swarm.limits import home_shard
 from chimera.swarm.policy import CLASSES, TASK_OPTIONS, TaskPolicy
-
-#: bytes of an ordering or idempotency key, at most
-KEY_BYTES_MAX = 1024
-TAGS_MAX = 16
-TAG_BYTES_MAX = 128
 
 #: seconds since 1970, or a moment
 When = float | datetime
@@ -116,7 +112,9 @@ def options(
         raise DeadlinePassed(f"the deadline passed {(now_ms - end) / 1000:g} s ago")
     if end and start > end:
         raise DeadlinePassed("the task may start only after its deadline")
-    return Options(start, end, _priority(priority), _tags(tags), traceparent, _checked(overrides))
+    return Options(
+        start, end, _priority(priority), check_tags(tags), traceparent, _checked(overrides)
+    )
 
 
 def _milliseconds(when: When) -> int:
@@ -136,18 +134,6 @@ def _priority(given: str | int | None) -> int | None:
     raise InvalidRequest(f"{given!r} is no priority: one of {', '.join(CLASSES)}")
 
 
-def _tags(given: Sequence[Any]) -> tuple[str, ...]:
-    if isinstance(given, str):
-        raise InvalidRequest(f"tags are a list of texts, not the text {given!r}")
-    tags = tuple(given)
-    if len(tags) > TAGS_MAX:
-        raise InvalidRequest(f"{len(tags)} tags: a task has at most {TAGS_MAX}")
-    for tag in tags:
-        if not isinstance(tag, str) or not tag or len(tag.encode()) > TAG_BYTES_MAX:
-            raise InvalidRequest(f"{tag!r} is no tag: a text of 1 to {TAG_BYTES_MAX} bytes")
-    return tags
-
-
 def _checked(overrides: dict[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in overrides.items() if value is not None}
     if not given:
@@ -161,15 +147,6 @@ def _checked(overrides: dict[str, Any]) -> dict[str, Any]:
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"option: {error}") from error
     return given
-
-
-def check_key(name: str, key: Any) -> str:
-    """Return the key if it may be one; `name` says which. Raises InvalidRequest."""
-    if not isinstance(key, str) or not key:
-        raise InvalidRequest(f"{name} is a text that is not empty, not {key!r}")
-    if len(key) > KEY_BYTES_MAX or (not key.isascii() and len(key.encode()) > KEY_BYTES_MAX):
-        raise InvalidRequest(f"{name} has at most {KEY_BYTES_MAX} bytes")
-    return key
 
 
 class ShardByKey:

@@ -93,12 +93,14 @@ class Settings:
     ring: int  #: shards of the swarm, owned or not: keys are hashed by it
     objects_url: str  #: where payloads and results over the inline limit are kept
     payload_max_bytes: int
+    bus: str = ""  #: URL of the broker through which tasks come in; empty: there is none
 
 
 class LeaderLink(Protocol):
     """The leaders of one swarm, found by shard."""
 
-    settings: Settings
+    @property
+    def settings(self) -> Settings: ...
 
     def ask(self, shard: int, verb: str, *args: Any) -> Pending[Any]:
         """Call a method of the shard's owner; the answer is NoOwner if nobody has it."""
@@ -114,6 +116,10 @@ class LeaderLink(Protocol):
 
     def look(self) -> Pending[None]:
         """Find the owners anew; one search at a time, however many ask. Never fails."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what it holds."""
         ...
 
     def result(self, task_id: str, tenant: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 from chimera.client.core import Core
 from chimera.client.encode import encode_payload
-from chimera.client.options import Kind, Options, Route, check_key
+from chimera.client.options import Kind, Options, Route
 from chimera.client.outcomes import Outcome, decode_json
 from chimera.client.parcels import Accepted, Frame, Parcel
 from chimera.client.ports import Gone, Silent
@@ -24,6 +24,7 @@ from chimera.errors import (
 )
 from chimera.frames import command
 from chimera.frames.ids import TaskKey
+from chimera.frames.limits import check_key
 from chimera.store.protocol import Receipt
 from chimera.swarm.policy import TaskPolicy
 

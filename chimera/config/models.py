@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, field_validator, model_validator
 
 from chimera import names
+from chimera.bus.settings import parse as parse_bus
 from chimera.config.settings import setting
+from chimera.errors import InvalidRequest
 
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
 #: as chimera.api.task has it; neither may import the other
@@ -138,6 +140,15 @@ class PolicyModel(Model):
     tenants: dict[Name, TenantModel] = {}
 
 
+def _check_bus(url: str) -> str:
+    if url:
+        try:
+            parse_bus(url)
+        except InvalidRequest as fault:
+            raise ValueError(fault.message) from fault
+    return url
+
+
 class SpecModel(Model):
     """The whole spec."""
 
@@ -151,6 +162,8 @@ class SpecModel(Model):
     policy: PolicyModel = PolicyModel()
     queue_bound: int = setting("queue_bound")
     retention: RetentionModel = RetentionModel()
+    bus: Annotated[str, AfterValidator(_check_bus)] = setting("bus")
+    readers: list[Name] = setting("readers")
     objects: str = setting("objects")
     worker_lease_s: float = setting("worker_lease_s")
     accept_lost_tail: bool = setting("accept_lost_tail")

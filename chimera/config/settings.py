@@ -91,6 +91,10 @@ _SPEC = (
        10 * _YEAR_S),
     _t("resend_s", "a frame sent again within half of it is recognised, an older one refused",
        "s", 60, _YEAR_S),
+    _s("bus", "tasks come in through a broker when there is one, and events go out: `kafka://`, "
+       "`kafka+ssl://`, `amqp://` or `amqps://`; without it clients ask the leaders", shown="none"),
+    _s("readers", "groups outside that read the swarm's events: RabbitMQ keeps events for each of "
+       "them", default=(), shown="`outside`"),
     _s("objects", "payloads and results over 64 KiB stay out of the journals", default="",
        shown="`objects` in the data directory", pattern=r"^([a-z][a-z0-9+.-]*://.+)?$"),
     _s("worker_lease_s", "a worker that hears from no leader for so long exits and its unrecorded "

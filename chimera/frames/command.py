@@ -69,6 +69,8 @@ class Head(msgspec.Struct, frozen=True, omit_defaults=True):
     options: dict[str, Any] | None = None
     #: id of the dead letter that this task replays
     replay_of: str | None = None
+    #: CloudEvents source of whoever asked for them, if they came as events
+    source: str | None = None
 
 
 class Columns(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -83,6 +85,8 @@ class Columns(msgspec.Struct, frozen=True, omit_defaults=True):
     tags: list[list[str]] | None = None
     #: indices of the tasks whose payload is a claim check (see chimera.store.blobs)
     claims: list[int] | None = None
+    #: CloudEvents ids of the commands, if they came as events: nothing depends on them
+    events: list[str] | None = None
 
 
 _NO_COLUMNS = Columns()
@@ -203,4 +207,5 @@ def _cut_columns(of: Columns, start: int, stop: int) -> Columns:
         deadline=part(of.deadline),
         tags=part(of.tags),
         claims=claims or None,
+        events=part(of.events),
     )

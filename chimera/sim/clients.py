@@ -103,6 +103,9 @@ class _Link:
     def ask_any(self, verb: str, *args: Any) -> Pending[Any]:
         raise AssertionError("not used by a publisher")
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     def result(self, task_id: str, tenant: str) -> Any:
         raise AssertionError("not used by a publisher")
 

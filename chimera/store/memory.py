@@ -109,7 +109,7 @@ class MemoryJournal(MemoryReads):
                     if receipt is None:
                         if keyed and blocked & {"all", producer}:
                             raise Unavailable("an earlier frame of this producer was refused")
-                        self._admit(arrival, now, queue_bound)
+                        self._admit(arrival, now, queue_bound, source is not None)
                         receipt = self._accept(arrival, now)
                     answers.append(receipt)
                 except ChimeraError as error:
@@ -133,8 +133,8 @@ class MemoryJournal(MemoryReads):
             return Receipt(old.position, old.count, True, old.skipped, old.parked)
         return None
 
-    def _admit(self, arrival: Arrival, now: int, queue_bound: int) -> None:
-        age = now - arrival.head.at
+    def _admit(self, arrival: Arrival, now: int, queue_bound: int, kept: bool) -> None:
+        age = 0 if kept else now - arrival.head.at
         if age > self._resend // 2:
             raise OutcomeUnknown
         if -age > self._resend // 2:

@@ -167,7 +167,8 @@ class Journal(Protocol):
 
         `source`: how far the source of these frames is read with them, kept in the same
         transaction, and never lowered. If a frame is refused it stays where it was: read again,
-        those that were accepted are recognised. Without frames only the position is kept.
+        those that were accepted are recognised. Without frames only the position is kept. What
+        comes from a source may be of any age.
         """
         ...
 

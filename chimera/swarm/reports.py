@@ -120,6 +120,9 @@ class LeaderConfig:
     paused_types: tuple[str, ...] = ()  #: task types of which none is started
     paused_tenants: tuple[str, ...] = ()  #: likewise
     drained: tuple[str, ...] = ()  #: workers that are to finish and go, among other names
+    bus: str = ""  #: URL of the broker through which tasks come in; empty: there is none
+    readers: tuple[str, ...] = ()  #: groups outside that read its events
+    payload_max_bytes: int = 16 * 1024 * 1024  #: larger payloads are refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +238,7 @@ class Placement:
     #: where payloads and results over the inline limit are kept (chimera/store/blobs.py)
     objects_url: str = ""
     payload_max_bytes: int = 16 * 1024 * 1024  #: larger payloads are refused
+    bus: str = ""  #: URL of the broker through which tasks come in; empty: there is none
     #: shard → epoch, as its owner said: of two that claim a shard the higher one has it
     epochs: dict[int, int] = field(default_factory=dict)
 

@@ -90,6 +90,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     policy: PolicySpec = PolicySpec()
     queue_bound: int = 500_000
     retention: Retention = Retention()
+    bus: str = ""  #: URL of the broker through which tasks come in; empty: there is none
+    readers: tuple[str, ...] = ()  #: groups outside that read the events on the broker
     store: str = ""  #: URL of the database that holds the journals; empty: files in `data_dir`
     objects: str  #: URL of where large payloads and results are kept
     worker_lease_s: float = 30.0
@@ -108,7 +110,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 #: what journals and actors were born with: a change would strand what they hold
-FIXED = ("name", "data_dir", "shards")
+FIXED = ("name", "data_dir", "shards", "bus")
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +264,9 @@ def leader_config(spec: Spec, region: str, generation: int) -> LeaderConfig:
         paused_types=spec.operations.paused_types,
         paused_tenants=spec.operations.paused_tenants,
         drained=spec.operations.drained,
+        bus=spec.bus,
+        readers=spec.readers,
+        payload_max_bytes=spec.payload_max_bytes,
     )
 
 

@@ -261,6 +261,13 @@ class AppendSuite:
         again = bench.owned()
         assert (again.source_position("orders-3"), again.next_position) == (2, 6)
 
+    def test_what_a_source_has_kept_for_long_is_accepted(self, bench: Bench):
+        journal = bench.owned(resend_window_s=60)
+        old = frame(0, 2, head=command.Head("t", at=NOW - 3 * DAY))
+        (refused,) = journal.append([old], NOW, BOUND)
+        assert isinstance(refused, errors.OutcomeUnknown)
+        accepted(journal.append([old], NOW, BOUND, SourcePosition("orders", 1)))
+
     def test_a_source_stays_where_it_was_while_a_frame_of_it_is_refused(self, bench: Bench):
         journal = bench.owned()
         frames, source = [frame(0, 5), frame(5, 6)], SourcePosition("orders", 2)

@@ -25,6 +25,8 @@ from chimera.store.journal.txn import Txn
 from chimera.store.protocol import Receipt, Skipped, SourcePosition
 from chimera.swarm.policy import CLASSES
 
+#: a window in which nothing is too old, ms
+ANY_AGE = 1 << 62
 #: latest time that is accepted: year 5138, Unix milliseconds
 _TIME_MAX = 100_000_000_000_000
 _END = struct.Struct("<I")

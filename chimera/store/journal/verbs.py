@@ -112,7 +112,8 @@ class SqlJournal:
         def work(txn: Txn) -> list[Receipt | ChimeraError]:
             rules = append.Rules(
                 shard=self.shard,
-                resend_window_ms=self._retention.resend,
+                # what a log has kept was accepted there, however long ago that was
+                resend_window_ms=self._retention.resend if source is None else append.ANY_AGE,
                 queue_bound=queue_bound,
                 now=now,
                 full=self._is_full(),

@@ -11,7 +11,7 @@ import pytest
 
 from chimera.actors.control import wire
 from chimera.actors.waiters import OutcomesReply
-from chimera.errors import NotOwner
+from chimera.errors import NotOwner, Overloaded
 from chimera.store.protocol import Filter, Receipt, Skipped, TaskRecord
 from chimera.swarm.facts import Single
 from chimera.swarm.policy import TaskPolicy
@@ -24,6 +24,7 @@ from chimera.swarm.reports import (
     ShardInfo,
     WorkerInfo,
 )
+from chimera.traffic.receipts import Told
 
 PROTO = Path("chimera/actors/control/v1/control.proto")
 OWNER = Owner("leader/far/0", "boot", 1, 4711, 99, "node")
@@ -57,6 +58,11 @@ ANSWERS = [
         (OutcomesReply((Single(1, 2, 1, b"x"),), True), b"f", None),
     ),
     ("progress_of", (1, 2), {"done": 0.5}),
+    (
+        "receipts",
+        (1, 0.5, [("t", 2**64 - 1, 7)]),
+        Told([RECEIPT, None, NotOwner("gone").to_wire()], Overloaded("full").to_wire()),
+    ),
     ("replay", ("t", 1, 2, 3), "id"),
     ("types", (), [TaskPolicy(type="echo", rate_per_s=2.0)]),
 ]

@@ -118,6 +118,9 @@ class FakeLeaders:
         promise.keep(None)
         return promise
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     def result(self, task_id: str, tenant: str) -> Any:
         return ("ref", task_id, tenant)
 

@@ -9,9 +9,10 @@ from zlib import crc32
 import msgspec
 import pytest
 
-from chimera.client.options import KEY_BYTES_MAX, Route, ShardByKey, check_key, options
+from chimera.client.options import Route, ShardByKey, options
 from chimera.errors import DeadlinePassed, InvalidRequest
 from chimera.frames import command
+from chimera.frames.limits import KEY_BYTES_MAX, check_key
 from chimera.swarm.limits import home_shard
 from chimera.swarm.policy import TASK_OPTIONS, TaskPolicy
 
