@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from chimera import errors
@@ -170,6 +172,20 @@ class IdempotencySuite:
         with pytest.raises(errors.IdempotencyConflict):
             journal.find("default", 7, 1)
         assert journal.find("default", 7, 2).payload == b"3"
+
+    def test_of_submitters_at_once_one_is_first(self, bench: Bench):
+        journal = bench.owned()
+        columns = {"payloads": [b"1", b"2"], "idempotency": ["a", "b"]}
+        frames = [frame(0, 2, session=session, **columns) for session in range(12)]
+        with ThreadPoolExecutor(len(frames)) as pool:
+            receipts = [receipt for (receipt,) in pool.map(lambda f: accept(journal, f), frames)]
+        first = [r for r in receipts if not r.skipped]
+        assert len(first) == 1
+        winner = receipts.index(first[0])
+        ids = [task_id(0, winner), task_id(1, winner)]
+        for receipt in receipts:
+            assert [skip.task_id for skip in receipt.skipped] in ([], ids)
+        assert journal.stats()["open"] == 2
 
     def test_an_alias_is_not_parked(self, bench: Bench):
         journal = bench.owned()

@@ -128,14 +128,13 @@ class Committer(Combiner):
 
     def _commit(self, link: Link, works: list[Callable[[Txn], Any]], fate: _Fate) -> list[Any]:
         row = self._row or self._read(link)
+        if fate.mark == row[1:3]:  # an earlier try was committed, only the answer was lost
+            self._acknowledge(row)
+            return fate.results
         fence = f"UPDATE shard SET commits = commits + 1 WHERE epoch = {row[0]}"
         if link.script(f"BEGIN; {fence} AND commits = {row[1]}") != "UPDATE 1":
-            link.script("ROLLBACK")
-            self._row = row = self._read(link)
-            if fate.mark == row[1:3]:
-                self._acknowledge(row)
-                return fate.results
-            raise Interrupted("the shard's row was written by an earlier try")
+            self._row = None
+            raise Interrupted("the shard's row is not what was read: read it again")
         txn = Txn(link.execute, link.executemany, row)
         results = [work(txn) for work in works]
         if txn.touched:
