@@ -4,7 +4,7 @@ ChimeraError
 ├── InvalidRequest            the caller's fault: the same request will never succeed
 │   ├── UnknownTaskType · InvalidPayload · PayloadTooLarge · DeadlinePassed
 │   ├── IdConflict · IdempotencyConflict · RecordTooLarge
-│   ├── BadRecord · UnknownSchema
+│   ├── BadRecord · UnknownSchema · RegistryFault
 │   └── SpecError · HandlerLoadError
 ├── Unavailable               try again: `retry_after` says when
 │   └── Overloaded · NotOwner · StoreFull · JournalBroken · NotReady · BusUnavailable
@@ -132,6 +132,17 @@ class HandlerLoadError(InvalidRequest):
 
     code = "handler_load_error"
     status = 422
+
+
+class RegistryFault(InvalidRequest):
+    """The schema registry refuses. `details` has `error_code`, as its REST API has it."""
+
+    code = "registry_fault"
+
+    @property
+    def error_code(self) -> int:
+        """What Confluent's registry says in that case: 40401, 42201, 409 …"""
+        return int(self.details.get("error_code", 50001))
 
 
 class Unavailable(ChimeraError):
