@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from chimera.errors import ChimeraError, StaleTerm
 from chimera.store import engine as engines
 from chimera.store.audit import AuditEntry, BrokenLink, canonical, chained, first_broken
+from chimera.store.registry import RegistryLog
 from chimera.swarm.coordinator.effects import Audit, Seat
 
 #: entries of the audit log in memory at once when it is verified
@@ -79,6 +80,10 @@ class ControlStore:
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
+
+    def registry_log(self) -> RegistryLog:
+        """What the schema registry rests on, in the same database."""
+        return RegistryLog(self._engine)
 
     # -- identity and spec ---------------------------------------------------------------------
 
