@@ -1,30 +1,52 @@
-"""A registry in memory that knows the published schemas: for tests, and where there is no other."""
+"""The ids of our own schemas: no registry need be asked for them; others are looked up."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from uuid import UUID
 
-from chimera.contracts import schemas
+from chimera.contracts import languages, schemas
+from chimera.contracts.registry.state import Schema
 from chimera.errors import UnknownSchema
 
 
 class OwnSchemas:
-    """Ids from 1 by order of registration, the published schemas first; see `Schemas`."""
+    """What a codec needs where the registry is the swarm's own; see `Schemas`.
 
-    def __init__(self) -> None:
-        self._texts: list[str] = []
-        for versions in schemas.published().values():
-            for one in versions:
-                self.register(one.subject, one.text)
+    `find` gives the schema of an id or GUID that is none of ours, or raises UnknownSchema or
+    Unavailable; without it there is none.
+    """
+
+    def __init__(self, find: Callable[[int | UUID], str] | None = None) -> None:
+        self._find = find
 
     def register(self, subject: str, schema: str) -> int:
-        """The id of a schema, which is registered if it is new."""
-        if schema not in self._texts:
-            self._texts.append(schema)
-        return self._texts.index(schema) + 1
+        """The id of a schema of ours. Raises UnknownSchema for another."""
+        for id, text in _texts().items():
+            if text == schema:
+                return id
+        raise UnknownSchema(f"{subject}: not a published schema")
 
     def schema(self, id: int | UUID) -> str:
-        """The schema of an id. Raises UnknownSchema."""
-        if isinstance(id, int) and 0 < id <= len(self._texts):
-            return self._texts[id - 1]
-        raise UnknownSchema(f"no schema has the id {id}", id=str(id))
+        """The schema of an id or GUID. Raises UnknownSchema, and what `find` raises."""
+        known = _guids().get(id, 0) if isinstance(id, UUID) else id
+        if known in _texts():
+            return _texts()[known]
+        if self._find is None:
+            raise UnknownSchema(f"no schema has the id {id}", id=str(id))
+        return self._find(id)
+
+
+@functools.cache
+def _texts() -> dict[int, str]:
+    return {one.id: one.text for versions in schemas.published().values() for one in versions}
+
+
+@functools.cache
+def _guids() -> dict[UUID, int]:
+    """Ids by GUID, as a registry of ours derives it."""
+    return {
+        UUID(Schema(languages.AVRO, languages.canonical(languages.AVRO, text)).guid): id
+        for id, text in _texts().items()
+    }

@@ -91,7 +91,10 @@ class Registry:
             subject = versions[-1].subject
             if self.call("level", subject=subject, default=True) != OWN_LEVEL:
                 self.call("set_level", subject=subject, level=OWN_LEVEL)
-            found[event] = [self.register(subject, one.text) for one in versions][-1]
+            for one in versions:
+                found[event] = self.call(
+                    "publish", subject=subject, body={"schema": one.text}, id=one.id
+                )["id"]
         return found
 
     def _catch_up(self) -> None:

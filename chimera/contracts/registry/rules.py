@@ -76,6 +76,8 @@ def schema_of(state: State, body: Mapping[str, Any], normalize: bool) -> Schema:
         parsed(state, found)
     except ValueError as fault:
         raise _invalid(str(fault)) from fault
+    except RecursionError as fault:
+        raise _invalid("it is too deep") from fault
     return found
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid5
 
+from chimera.contracts.schemas import ID_MAX
 from chimera.errors import RegistryFault
 
 #: what schemas' GUIDs are derived in
@@ -86,7 +87,7 @@ class State:
     subjects: dict[str, dict[int, Version]] = field(default_factory=dict)
     levels: dict[str, str] = field(default_factory=dict)  #: by subject
     modes: dict[str, str] = field(default_factory=dict)  #: by subject
-    id_max: int = 0  #: the highest ever given
+    id_max: int = ID_MAX  #: the highest ever given; those up to here are for our own
     numbers: dict[str, int] = field(default_factory=dict)  #: the highest version ever, by subject
 
     def apply(self, entry: Mapping[str, Any]) -> None:

@@ -33,16 +33,20 @@ def register(
     id, version = _positive(body, "id"), _positive(body, "version")
     if id and not imports:
         raise RegistryFault(f"Subject {subject} is not in import mode", error_code=42205)
-    if id in state.schemas and state.schemas[id] != schema:
-        raise RegistryFault(f"Schema {id} is there already, and another", error_code=42205)
     if imports and version in state.subjects.get(name, {}):
         raise RegistryFault(f"Version {version} is there already", error_code=42205)
-    id = id or state.ids.get(schema.identity) or state.id_max + 1
-    version = (imports and version) or state.numbers.get(name, 0) + 1
     if not imports:
         _hold(state, name, schema)
-    entry = {"op": "register", "subject": name, "version": version, "id": id}
-    return {**entry, "schema": schema.to_dict()}, _registered(id, version, schema)
+    return _addition(state, name, (imports and version) or 0, id, schema)
+
+
+def publish(state: State, subject: str, body: Mapping[str, Any], id: int) -> Decision:
+    """Add a version of our own with the id that it has everywhere, unless it is there."""
+    schema = rules.schema_of(state, body, False)
+    for one in state.live(subject):
+        if one.id == id and state.schemas[id] == schema:
+            return None, _registered(id, one.number, schema)
+    return _addition(state, subject, 0, id, schema)
 
 
 def delete_subject(state: State, subject: str, permanent: bool = False) -> Decision:
@@ -123,6 +127,16 @@ def _hold(state: State, subject: str, schema: Schema) -> None:
             f'"{subject}", details: {faults} (compatibility: {level})',
             error_code=409,
         )
+
+
+def _addition(state: State, subject: str, version: int, id: int, schema: Schema) -> Decision:
+    """A version with this number and id; 0 for the next ones."""
+    id = id or state.ids.get(schema.identity) or state.id_max + 1
+    if id in state.schemas and state.schemas[id] != schema:
+        raise RegistryFault(f"Schema {id} is there already, and another", error_code=42205)
+    version = version or state.numbers.get(subject, 0) + 1
+    entry = {"op": "register", "subject": subject, "version": version, "id": id}
+    return {**entry, "schema": schema.to_dict()}, _registered(id, version, schema)
 
 
 def _deletion(

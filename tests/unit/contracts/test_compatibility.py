@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import avro.schema
 import pytest
 from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibilityType
