@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
 
 ORCHESTRATOR = "orchestrator"
 RESULTS = "results"
 
+#: bytes of a name in PostgreSQL, less ` writer`, which sessions add
+_IDENTIFIER_MAX = 63 - 7
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?\Z")
 
 
@@ -91,3 +94,14 @@ def topic(swarm: str, stream: str) -> str:
 def queue(topic_name: str, group: str, partition: int | None) -> str:
     """RabbitMQ's queue of a group: one a partition of commands, one for a whole stream."""
     return f"{topic_name}.{group}" + ("" if partition is None else f".{partition}")
+
+
+def database_namespace(swarm: str, part: str) -> str:
+    """The schema of a PostgreSQL database that holds a part of a swarm: a shard's journal, or the
+    control store of an actor."""
+    full = f"chimera_{swarm}_{part}"
+    if len(full) <= _IDENTIFIER_MAX:
+        return full
+    # PostgreSQL would cut it off without a word, and two might become one
+    digest = hashlib.sha256(full.encode()).hexdigest()[:10]
+    return f"{full[: _IDENTIFIER_MAX - 11]}_{digest}"

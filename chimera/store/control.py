@@ -15,6 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from chimera import names
 from chimera.errors import ChimeraError, StaleTerm
 from chimera.store import engine as engines
 from chimera.store.audit import AuditEntry, BrokenLink, canonical, chained, first_broken
@@ -68,14 +69,24 @@ class Term:
 class ControlStore:
     """One database of the control plane. Safe to use from any thread, and by several processes."""
 
-    def __init__(self, url: str) -> None:
-        """Open, and create or bring up to date, the database at an SQLAlchemy URL."""
-        self._engine = engines.connect(url)
+    def __init__(self, url: str, namespace: str = "") -> None:
+        """Open, and create or bring up to date, the tables in a SQLite file (`sqlite:///PATH`), or
+        in a namespace of a PostgreSQL database. Raises WrongVersion, InvalidRequest, Unavailable.
+        """
+        self._engine = engines.connect(url, namespace)
 
     @classmethod
     def open(cls, path: str | Path) -> ControlStore:
         """The store in a SQLite file, which is made if it is missing, with its directory."""
         return cls(engines.file_url(Path(path)))
+
+    @classmethod
+    def of(cls, store: str, swarm: str, name: str, data_dir: str) -> ControlStore:
+        """The store of one actor of a swarm: in the database that the spec's `store` names, or
+        in the file NAME.sqlite of the data directory."""
+        if not store:
+            return cls.open(Path(data_dir) / f"{name}.sqlite")
+        return cls(store, names.database_namespace(swarm, name))
 
     def close(self) -> None:
         """Close every connection."""
@@ -212,6 +223,10 @@ class ControlStore:
         connection: sa.Connection, generation: int, body: Mapping[str, Any], by: str, now: int
     ) -> None:
         newest = connection.scalar(sa.select(sa.func.max(_SPECS.c.generation))) or 0
+        if generation == newest:
+            kept = sa.select(_SPECS.c.body, _SPECS.c.by).where(_SPECS.c.generation == newest)
+            if tuple(connection.execute(kept).one()) == (canonical(body), by):
+                return  # saved before, and only the answer was lost
         if generation != newest + 1:
             raise Conflict(f"generation {generation} does not follow {newest}", newest=newest)
         values = {"generation": generation, "body": canonical(body), "applied_at": now, "by": by}

@@ -23,21 +23,41 @@ def file_url(path: Path) -> str:
     return str(sa.URL.create("sqlite", database=str(path)))
 
 
-def connect(url: str) -> sa.Engine:
-    """An engine whose stores are at the newest version. Raises WrongVersion, Unavailable."""
-    engine = sa.create_engine(url)
-    if engine.dialect.name == "sqlite":
-        database = engine.url.database
-        if not database:
-            raise ValueError("the control store needs a file: every thread has its own connection")
-        Path(database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        sa.event.listen(engine, "connect", _set_up_sqlite)
-        sa.event.listen(engine, "begin", _begin_sqlite)
+def connect(url: str, namespace: str = "") -> sa.Engine:
+    """An engine whose stores are at the newest version.
+
+    `url` is that of a SQLite file or of a PostgreSQL database; `namespace` is where the tables are
+    in the latter. Raises WrongVersion, InvalidRequest, Unavailable.
+    """
+    engine = _postgres(url, namespace) if url.startswith("postgres") else _sqlite(url)
     try:
         _migrate(engine)
     except BaseException:
         engine.dispose()
         raise
+    return engine
+
+
+def _sqlite(url: str) -> sa.Engine:
+    engine = sa.create_engine(url)
+    database = engine.url.database
+    if not database:
+        raise ValueError("the control store needs a file: every thread has its own connection")
+    Path(database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    sa.event.listen(engine, "connect", _set_up_sqlite)
+    sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _postgres(url: str, namespace: str) -> sa.Engine:
+    # imported here: its drivers are an extra
+    from chimera.store.postgres import dial
+
+    # a connection that was lost since it was used last is made anew, before anything is written
+    engine = sa.create_engine(
+        "postgresql+pg8000://", creator=dial.connector(url, namespace), pool_pre_ping=True
+    )
+    sa.event.listen(engine, "begin", _begin_postgres)
     return engine
 
 
@@ -63,9 +83,17 @@ def _translated() -> Iterator[None]:
     except exc.IntegrityError:
         raise
     except exc.DBAPIError as fault:
-        text = str(fault.orig)
-        kind = StoreFull if "full" in text else Unavailable
+        text = _said(fault.orig)
+        kind = StoreFull if "full" in text or "No space left" in text else Unavailable
         raise kind(f"the control store does not answer: {text}") from fault
+    except OSError as fault:  # while connecting
+        raise Unavailable(f"the control store does not answer: {_said(fault)}") from fault
+
+
+def _said(fault: BaseException | None) -> str:
+    """The fault in words; a driver for PostgreSQL gives a dictionary of them."""
+    said = fault.args[0] if fault is not None and fault.args else fault
+    return str(said.get("M", said)) if isinstance(said, dict) else str(fault)
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:
@@ -83,6 +111,15 @@ def _begin_sqlite(connection: sa.Connection) -> None:
     # a transaction that reads first and writes then fails at once when another one wrote between
     writes = connection.get_execution_options().get("chimera_writes")
     connection.exec_driver_sql("begin immediate" if writes else "begin")
+
+
+def _begin_postgres(connection: sa.Connection) -> None:
+    if connection.get_execution_options().get("chimera_writes"):
+        # one writer at a time: what a transaction has read holds until it ends, as in SQLite
+        lock = "select pg_advisory_xact_lock(hashtext('control ' || current_schema()))"
+    else:
+        lock = "set transaction isolation level repeatable read, read only"
+    connection.exec_driver_sql(lock)
 
 
 def _migrate(engine: sa.Engine) -> None:

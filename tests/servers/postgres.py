@@ -7,7 +7,7 @@ import os
 import pwd
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -91,20 +91,26 @@ class Postgres:
     def ask(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """Rows of a statement that its administrator runs."""
 
-        async def asked() -> list[tuple[Any, ...]]:
-            connection = await asyncpg.connect(self.url(), timeout=10)
-            try:
-                return [tuple(row) for row in await connection.fetch(sql, *values)]
-            finally:
-                await connection.close()
+        rows = asyncio.run(_connected(self.url(), lambda link: link.fetch(sql, *values)))
+        return [tuple(row) for row in rows]
 
-        return asyncio.run(asked())
+    def run_script(self, url: str, sql: str) -> None:
+        """Run statements in one of its databases, all of them or none."""
+        asyncio.run(_connected(url, lambda link: link.execute(sql)))
 
     def database(self) -> str:
         """The URL of a new, empty database."""
         name = f"d{os.urandom(6).hex()}"
         self.ask(f"create database {name}")
         return self.url(name)
+
+
+async def _connected(url: str, work: Callable[[Any], Any]) -> Any:
+    connection = await asyncpg.connect(url, timeout=10)
+    try:
+        return await work(connection)
+    finally:
+        await connection.close()
 
 
 def fresh(*settings: str) -> Iterator[Postgres]:

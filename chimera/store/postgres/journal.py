@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from chimera import names
 from chimera.errors import ChimeraError, StaleEpoch
 from chimera.store.journal import recovery, sweep
 from chimera.store.journal.verbs import SqlJournal
@@ -61,7 +62,7 @@ class PostgresJournal(SqlJournal):
         none or a user without rights, Unavailable if the database cannot be reached, ChimeraError
         if the journal is another shard's or swarm's.
         """
-        namespace = schema.name(swarm, shard)
+        namespace = names.database_namespace(swarm, f"{shard:04d}")
         where = f"{shown(url)} ({namespace})"
         committer = Committer(lambda: _connect(url, f"{namespace} writer", namespace), where)
         readers = Readers(lambda: Link(url, f"{namespace} reader", namespace), where)

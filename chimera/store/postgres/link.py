@@ -30,6 +30,7 @@ _SETTINGS = {
     "enable_seqscan": "off",
     "jit": "off",
     "plan_cache_mode": "force_generic_plan",
+    "idle_in_transaction_session_timeout": f"{int(ANSWER_S * 1000)}",
     "client_min_messages": "warning",
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",

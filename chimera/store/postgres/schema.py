@@ -26,11 +26,6 @@ CREATE FUNCTION instr(bytea, bytea) RETURNS boolean LANGUAGE sql IMMUTABLE
 _FRAMES = ("commands", "outcomes", "schedule")
 
 
-def name(swarm: str, shard: int) -> str:
-    """The namespace of a shard's journal."""
-    return f"chimera_{swarm}_{shard:04d}"
-
-
 def _translated(step: str) -> str:
     step = re.sub(r"--[^\n]*", "", step)
     for theirs, ours in (

@@ -10,11 +10,19 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-#: SQLite has no privileges, so triggers say that entries of the audit log stay as they are
-_APPEND_ONLY = """
+#: SQLite has no privileges, so triggers say that entries of the audit log stay as they are; in
+#: PostgreSQL too, for who owns the tables has every privilege
+_APPEND_ONLY = {
+    "sqlite": """
 create trigger audit_no_{verb} before {verb} on audit
 begin select raise(abort, 'the audit log is append-only'); end
-"""
+""",
+    "postgresql": """
+create function audit_no_{verb}() returns trigger language plpgsql as
+$$ begin raise exception 'the audit log is append-only'; end $$;
+create trigger audit_no_{verb} before {verb} on audit execute function audit_no_{verb}()
+""",
+}
 
 
 def upgrade() -> None:
@@ -63,6 +71,6 @@ def upgrade() -> None:
         sa.Column("hash", sa.String(64), nullable=False),
     )
     op.bulk_insert(head, [{"one": 1, "seq": 0, "hash": "0" * 64}])
-    if op.get_bind().dialect.name == "sqlite":
-        for verb in ("update", "delete"):
-            op.execute(_APPEND_ONLY.format(verb=verb))
+    script = _APPEND_ONLY[op.get_bind().dialect.name]
+    for verb in ("update", "delete"):
+        op.execute(script.format(verb=verb))
