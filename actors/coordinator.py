@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from typing import Any
@@ -49,8 +48,9 @@ class Coordinator:
         self._lock = threading.Lock()
         self._heeded = 0
         self._cluster = Cluster(names.namespace(config.swarm))
-        path = os.path.join(config.data_dir, f"coordinator-{config.region}.sqlite")
-        self._store = ControlStore.open(path)
+        store = from_dict(config.spec).store
+        part = f"coordinator-{config.region}"
+        self._store = ControlStore.of(store, config.swarm, part, config.data_dir)
         self._term = self._store.draw_term(self._name)
         body, generation = self._told(config)
         self._spec = from_dict(body)

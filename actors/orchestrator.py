@@ -49,7 +49,7 @@ from chimera.swarm.reports import OrchestratorConfig, OrchestratorPulse, Placeme
 log = logging.getLogger(__name__)
 
 #: the control store's file in the data directory
-STORE = "control.sqlite"
+STORE = "control"
 #: a store that refuses to write for this long ends the incarnation, seconds
 STORE_S = 30.0
 #: between two tries to open or write it, seconds
@@ -254,7 +254,8 @@ class Orchestrator:
 
     def _open(self) -> list[Effect]:
         config = self._config
-        store = ControlStore.open(os.path.join(config.data_dir, STORE))
+        url = specs.from_dict(config.spec).store
+        store = ControlStore.of(url, config.swarm, STORE, config.data_dir)
         try:
             identity = self._identity(store)
             self._uuid = identity.uuid

@@ -43,7 +43,7 @@ class Recorder:
 
         A single task in an idle leader is spared two changes of thread.
         """
-        if self._queued or self._shards.config.fsync:
+        if self._queued or self._shards.config.synced:
             return None
         return self._write(effect.shard, [effect])
 

@@ -277,7 +277,7 @@ class Shards:
             _raise_epoch(journal, order.epoch, replace(self._owner, generation=order.generation))
             if journal.lost_tail:
                 self.lost_tails += 1
-                if self.config.fsync and not self.config.accept_lost_tail:
+                if self.config.synced and not self.config.accept_lost_tail:
                     hosted.state = "lost_tail"
                     raise LostTail(
                         f"the journal of shard {order.shard} lost commits that were acknowledged; "
@@ -355,8 +355,17 @@ def _raise_epoch(journal: Journal, expected: int, owner: Owner) -> None:
             time.sleep(min(busy.retry_after, 0.05))
 
 
-def open_journal(config: LeaderConfig, shard: int) -> SqliteJournal:
+def open_journal(config: LeaderConfig, shard: int) -> Journal:
     """The journal of a shard, as the settings say."""
+    retention: dict[str, Any] = {
+        "resend_window_s": config.resend_window_s,
+        "outcome_retention_s": config.outcome_retention_s,
+        "idempotency_retention_s": config.idempotency_retention_s,
+    }
+    if config.store:
+        from chimera.store.postgres import PostgresJournal  # its driver is an extra
+
+        return PostgresJournal(config.store, shard, swarm=config.swarm, **retention)
     directory = os.path.join(config.data_dir, "journals")
     os.makedirs(directory, exist_ok=True)
     return SqliteJournal(
@@ -364,7 +373,5 @@ def open_journal(config: LeaderConfig, shard: int) -> SqliteJournal:
         shard,
         fsync=config.fsync,
         swarm_id=config.swarm,
-        resend_window_s=config.resend_window_s,
-        outcome_retention_s=config.outcome_retention_s,
-        idempotency_retention_s=config.idempotency_retention_s,
+        **retention,
     )

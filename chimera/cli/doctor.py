@@ -82,6 +82,8 @@ def examine(swarm: str, path: Path | None, address: str | None) -> Iterator[Find
     if spec is not None:
         swarm = spec.name
         yield check_handlers(spec)
+        if spec.store:
+            yield from check_store(spec)
     data_dir = Path(spec.data_dir) if spec is not None else home() / swarm
     yield check_writable(data_dir)
     yield check_file_system(data_dir)
@@ -171,6 +173,18 @@ def check_space(data_dir: Path) -> Finding:
     if free < FREE_WARN:
         return Finding("space", "warn", saw, "a million small tasks take about 0.2 GiB a day kept")
     return Finding("space", "ok", saw)
+
+
+def check_store(spec: Spec) -> Iterator[Finding]:
+    """Whether the database can hold the swarm, and keeps what it acknowledges."""
+    from chimera.store.postgres.look import look
+
+    try:
+        for state, saw, mend in look(spec.store, spec.name, spec.shards):
+            yield Finding("store", state, saw, mend)
+    except ChimeraError as fault:
+        mend = "see that the server runs, and `store` in the spec, or PGPASSWORD"
+        yield Finding("store", "fail", fault.message, mend)
 
 
 def check_shared_memory() -> Finding:

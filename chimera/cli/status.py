@@ -14,6 +14,7 @@ from chimera.cli.joining import join_living
 from chimera.cli.output import ERROR, Output, address_option, command
 from chimera.swarm import merge
 from chimera.swarm.reports import Condition, LeaderReport, RegionReport, SwarmStatus
+from chimera.swarm.spec import shown
 
 
 @command()
@@ -38,7 +39,10 @@ def read_status(swarm: str, address: str | None) -> SwarmStatus:
 
 def plain(status: SwarmStatus | RegionReport) -> Any:
     """A status as JSON-like data, without Ray's handles."""
-    return _without_handles(msgspec.to_builtins(status, enc_hook=lambda _: None, str_keys=True))
+    found = msgspec.to_builtins(status, enc_hook=lambda _: None, str_keys=True)
+    if isinstance(found.get("spec"), dict):
+        found["spec"] = shown(found["spec"])
+    return _without_handles(found)
 
 
 def _without_handles(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from typing import Annotated, Any, Literal
 
@@ -149,6 +150,12 @@ def _check_bus(url: str) -> str:
     return url
 
 
+def _check_store(url: str) -> str:
+    if url and not all(importlib.util.find_spec(driver) for driver in ("asyncpg", "pg8000")):
+        raise ValueError("drivers for PostgreSQL are missing: pip install 'chimera[postgres]'")
+    return url
+
+
 class SpecModel(Model):
     """The whole spec."""
 
@@ -164,6 +171,7 @@ class SpecModel(Model):
     retention: RetentionModel = RetentionModel()
     bus: Annotated[str, AfterValidator(_check_bus)] = setting("bus")
     readers: list[Name] = setting("readers")
+    store: Annotated[str, AfterValidator(_check_store)] = setting("store")
     objects: str = setting("objects")
     worker_lease_s: float = setting("worker_lease_s")
     accept_lost_tail: bool = setting("accept_lost_tail")

@@ -95,6 +95,10 @@ _SPEC = (
        "`kafka+ssl://`, `amqp://` or `amqps://`; without it clients ask the leaders", shown="none"),
     _s("readers", "groups outside that read the swarm's events: RabbitMQ keeps events for each of "
        "them", default=(), shown="`outside`"),
+    _s("store", "journals and control stores are files on the machine, unless a PostgreSQL "
+       "database, which all machines reach, has them: `postgresql://USER@HOST/DATABASE`; the "
+       "password stands there, or in `PGPASSWORD`", shown="files in the data directory",
+       pattern=r"^(postgresql://.+)?$"),
     _s("objects", "payloads and results over 64 KiB stay out of the journals", default="",
        shown="`objects` in the data directory", pattern=r"^([a-z][a-z0-9+.-]*://.+)?$"),
     _s("worker_lease_s", "a worker that hears from no leader for so long exits and its unrecorded "

@@ -123,6 +123,12 @@ class LeaderConfig:
     bus: str = ""  #: URL of the broker through which tasks come in; empty: there is none
     readers: tuple[str, ...] = ()  #: groups outside that read its events
     payload_max_bytes: int = 16 * 1024 * 1024  #: larger payloads are refused
+    store: str = ""  #: URL of the database that holds the journals; empty: files in `data_dir`
+
+    @property
+    def synced(self) -> bool:
+        """Whether what is acknowledged survives power loss; it always does in a database."""
+        return self.fsync or bool(self.store)
 
 
 @dataclass(frozen=True, slots=True)

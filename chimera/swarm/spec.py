@@ -92,7 +92,9 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     retention: Retention = Retention()
     bus: str = ""  #: URL of the broker through which tasks come in; empty: there is none
     readers: tuple[str, ...] = ()  #: groups outside that read the events on the broker
-    store: str = ""  #: URL of the database that holds the journals; empty: files in `data_dir`
+    #: URL of the PostgreSQL database that holds journals and control stores; empty: files in
+    #: `data_dir`
+    store: str = ""
     objects: str  #: URL of where large payloads and results are kept
     worker_lease_s: float = 30.0
     accept_lost_tail: bool = False
@@ -110,7 +112,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 #: what journals and actors were born with: a change would strand what they hold
-FIXED = ("name", "data_dir", "shards", "bus")
+FIXED = ("name", "data_dir", "shards", "bus", "store")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +138,24 @@ def from_dict(body: Mapping[str, Any]) -> Spec:
         raise SpecError(f"malformed spec: {fault}") from fault
 
 
+def shown(value: Any) -> Any:
+    """A setting, or many, as a person may see it: passwords of URLs are left out."""
+    if isinstance(value, str):
+        scheme, mark, rest = value.partition("://")
+        place, slash, path = rest.partition("/")
+        login, at, hosts = place.rpartition("@")
+        user, colon, _ = login.partition(":")
+        return f"{scheme}{mark}{user}:***{at}{hosts}{slash}{path}" if colon and at else value
+    if isinstance(value, dict):
+        return {key: shown(one) for key, one in value.items()}
+    return value
+
+
 def changes(old: Spec, new: Spec) -> tuple[Change, ...]:
-    """Every setting that differs, by key."""
+    """Every setting that differs, by key; without passwords."""
     before, after = _flat(to_dict(old)), _flat(to_dict(new))
     return tuple(
-        Change(key, before.get(key), after.get(key))
+        Change(key, shown(before.get(key)), shown(after.get(key)))
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key)
     )
@@ -163,7 +178,7 @@ def carried_over(old: Spec, new: Spec) -> Spec:
 def check_change(old: Spec, new: Spec) -> None:
     """Raise SpecError if a living swarm cannot go from one to the other."""
     for key in FIXED:
-        was, is_ = getattr(old, key), getattr(new, key)
+        was, is_ = shown(getattr(old, key)), shown(getattr(new, key))
         if was != is_:
             raise SpecError(
                 f"{key} is fixed when a swarm is made: it is {was!r} and cannot become {is_!r}",
@@ -265,6 +280,7 @@ def leader_config(spec: Spec, region: str, generation: int) -> LeaderConfig:
         paused_tenants=spec.operations.paused_tenants,
         drained=spec.operations.drained,
         bus=spec.bus,
+        store=spec.store,
         readers=spec.readers,
         payload_max_bytes=spec.payload_max_bytes,
     )

@@ -49,6 +49,7 @@ DATA: dict[str, tuple[str, ...]] = {
         + "', '{hash}')",
         "update audit_head set seq = 1, hash = '{hash}'",
     ),
+    "0002": ("insert into registry_log values (1, 1000, '{}')",),
 }
 
 

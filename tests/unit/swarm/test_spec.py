@@ -117,3 +117,18 @@ def test_a_region_is_planned_with_what_its_leaders_work_by():
 def test_a_summary_names_what_matters():
     text = specs.summary(make(regions=EU_US))
     assert text == "local: 8 shards, os; eu 3 x 1, us 2 x 1; app.tasks"
+
+
+@pytest.mark.parametrize(
+    ("written", "seen"),
+    [
+        ("postgresql://me:p%40ss@db:5432,db2/x?a=b@c", "postgresql://me:***@db:5432,db2/x?a=b@c"),
+        ("kafka+ssl://me:secret@broker", "kafka+ssl://me:***@broker"),
+        ("amqp://me@broker/a:b", "amqp://me@broker/a:b"),
+        ("file:///a:b@c", "file:///a:b@c"),
+        ("no URL: x@y", "no URL: x@y"),
+        (7, 7),
+    ],
+)
+def test_passwords_are_not_shown(written, seen):
+    assert specs.shown({"store": {"url": written}}) == {"store": {"url": seen}}
