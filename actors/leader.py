@@ -257,6 +257,7 @@ class Leader:
             latency=latency,
             revision=self._config.revision,
             worker_target=self._loop.machine.state.worker_target,
+            pool=self._loop.machine.state.incarnation,
         )
 
     def _latency(self) -> dict[str, bytes]:

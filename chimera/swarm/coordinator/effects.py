@@ -110,8 +110,9 @@ class Persist:
 class Survey:
     """Find out who lives. `Surveyed` follows, unless nobody can be asked."""
 
-    #: leaders whose workers are asked for even if a leader of that name lives
-    makers: tuple[str, ...] = ()
+    #: workers, and pools of workers, of which all is known: the others are to be told of too;
+    #: None: only leaders are asked for
+    known: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
