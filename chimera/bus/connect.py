@@ -19,5 +19,11 @@ def connect(url: str, limits: Limits | None = None) -> Bus:
     match settings.scheme:
         case "memory":
             return MemoryBus(MemoryBroker(), limits)
+        case "kafka" | "kafka+ssl":
+            try:
+                from chimera.bus.kafka import KafkaBus
+            except ImportError as error:
+                raise InvalidRequest(f"pip install 'chimera[kafka]': {error}") from error
+            return KafkaBus(settings, limits)
         case _:
             raise InvalidRequest(f"{settings.scheme}: is not built yet")

@@ -15,16 +15,19 @@ from dataclasses import dataclass, field
 
 from chimera.bus.limits import Limits
 from chimera.bus.memory_queue import Queue, QueueSubscription
-from chimera.bus.protocol import Finding, Kind, Received, Record, Subscription, Topic
-from chimera.bus.reader import LogSubscription
-from chimera.errors import (
-    BusUnavailable,
-    ChimeraError,
-    InvalidRequest,
-    PositionLost,
-    RecordTooLarge,
-    TopicMissing,
+from chimera.bus.protocol import (
+    Finding,
+    Kind,
+    Received,
+    Record,
+    Subscription,
+    Topic,
+    missing,
+    too_large,
+    wrong_partitions,
 )
+from chimera.bus.reader import LogSubscription
+from chimera.errors import BusUnavailable, ChimeraError, PositionLost
 
 
 @dataclass(slots=True)
@@ -71,9 +74,9 @@ class MemoryBroker:
         """Keep a record, or say why not. The caller holds `changed`."""
         topic = self.topics.get(record.topic)
         if topic is None or not 0 <= record.partition < topic.partitions:
-            return TopicMissing(f"no partition {record.partition} of topic {record.topic}")
-        if record.size > topic.record_max_bytes:
-            return too_large(record, topic.record_max_bytes)
+            return missing(record.topic, record.partition)
+        if refused := too_large(record):
+            return refused
         stamp = int(self.now() * 1000) if record.timestamp is None else record.timestamp
         log = self._logs[record.topic, record.partition]
         kept = Received(
@@ -98,7 +101,7 @@ class MemoryBroker:
         if self.fault:
             raise self.fault
         if topic not in self.topics or not 0 <= partition < self.topics[topic].partitions:
-            raise TopicMissing(f"no partition {partition} of topic {topic}")
+            raise missing(topic, partition)
         return self._logs[topic, partition]
 
     def earliest(self, topic: str, partition: int) -> int:
@@ -141,15 +144,6 @@ class MemoryBroker:
             log.records = [one for one in log.records if one.position >= below]
 
 
-def too_large(record: Record, limit: int) -> RecordTooLarge:
-    """The refusal of a record, which says how large it may be."""
-    return RecordTooLarge(
-        f"a record of {record.size} bytes for topic {record.topic}, which takes {limit}",
-        size=record.size,
-        limit=limit,
-    )
-
-
 def within(records: Sequence[Received], max_bytes: int) -> list[Received]:
     """The first records that fit into `max_bytes` together; one at least."""
     taken: list[Received] = []
@@ -174,7 +168,7 @@ class MemoryBus:
     def publish(self, records: Sequence[Record], timeout: float) -> list[ChimeraError | None]:
         broker = self._broker
         with broker.changed:
-            broker.changed.wait_for(lambda: not self._fault(), timeout)
+            broker.changed.wait_for(lambda: self._closed or not broker.fault, timeout)
             if fault := self._fault():
                 return [fault] * len(records)
             answers = [broker.write(record) for record in records]
@@ -202,8 +196,9 @@ class MemoryBus:
         broker = self._broker
         made = []
         with broker.changed:
-            if not broker.changed.wait_for(lambda: not self._fault(), timeout):
-                raise self._fault() or BusUnavailable()
+            broker.changed.wait_for(lambda: self._closed or not broker.fault, timeout)
+            if fault := self._fault():
+                raise fault
             for topic in topics:
                 known = broker.topics.get(topic.name)
                 if known and known.partitions != topic.partitions:
@@ -237,7 +232,11 @@ class MemoryBus:
         with self._broker.changed:
             if fault := self._fault():
                 raise fault
-            found = [missing(one) for one in topics if one.name not in self._broker.topics]
+            found = [
+                Finding(True, one.name, "the topic is not there", "chimera bus provision")
+                for one in topics
+                if one.name not in self._broker.topics
+            ]
         if production:
             found.append(
                 Finding(True, "bus", "records live in one process's memory", "set another `bus`")
@@ -250,16 +249,3 @@ class MemoryBus:
         with self._broker.changed:
             self._closed = True
             self._broker.changed.notify_all()
-
-
-def wrong_partitions(topic: Topic, found: int) -> InvalidRequest:
-    """The refusal to provision over a topic of another shape."""
-    return InvalidRequest(
-        f"topic {topic.name} has {found} partitions, not {topic.partitions}: the ring of shards"
-        " is fixed at a swarm's birth; give the swarm another name, or delete the topic"
-    )
-
-
-def missing(topic: Topic) -> Finding:
-    """What to say of a topic that is not there."""
-    return Finding(True, topic.name, "the topic is not there", "chimera bus provision")

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from chimera.bus.limits import Limits
-from chimera.bus.protocol import Kind, Received, Topic
-from chimera.errors import BusUnavailable, ChimeraError, InvalidRequest, TopicMissing
+from chimera.bus.protocol import Kind, Received, Topic, missing
+from chimera.errors import BusUnavailable, ChimeraError, InvalidRequest
 
 
 @dataclass(slots=True, eq=False)
@@ -101,7 +101,7 @@ class QueueSubscription:
         if self._closed:
             return BusUnavailable("this subscription is closed")
         if self._broker.fault is None and self._topic.name not in self._broker.topics:
-            return TopicMissing(f"no topic {self._topic.name}")
+            return missing(self._topic.name)
         return self._broker.fault
 
     def _gather(self, max_records: int, max_bytes: int) -> list[Received]:

@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Protocol
 
-from chimera.errors import ChimeraError, InvalidRequest
+from chimera.errors import ChimeraError, InvalidRequest, RecordTooLarge, TopicMissing
 
 #: start where the group's acknowledgements end; from the earliest record if there are none
 REMEMBERED: Final = -1
 #: start at the earliest record that is kept
 EARLIEST: Final = -2
-#: what one record may weigh unless a topic says otherwise: key, value and headers, bytes
+#: what one record may weigh: key, value and headers, bytes. Larger payloads travel as claim checks
 RECORD_MAX_BYTES: Final = 1024 * 1024
 
 
@@ -45,9 +45,8 @@ class Topic:
     groups: tuple[str, ...]
     #: how long records of an EVENTS topic are kept; COMMANDS are never dropped for their age
     retention_ms: int = 7 * 24 * 3600 * 1000
-    record_max_bytes: int = RECORD_MAX_BYTES
-    #: copies on a broker of several nodes (Kafka's replication factor)
-    replicas: int = 1
+    #: copies on a broker of several nodes; 0: three, or as many as there are nodes
+    replicas: int = 0
 
     def __post_init__(self) -> None:
         if self.partitions < 1:
@@ -71,7 +70,7 @@ class Record:
 
     @property
     def size(self) -> int:
-        """What counts against `record_max_bytes`."""
+        """What counts against RECORD_MAX_BYTES."""
         return (
             len(self.value)
             + len(self.key or b"")
@@ -210,6 +209,31 @@ class Bus(Protocol):
     def close(self, timeout: float) -> None:
         """End everything within `timeout`; records not yet answered for are reported as unknown."""
         ...
+
+
+def too_large(record: Record) -> RecordTooLarge | None:
+    """The refusal of a record that is over the limit; it says how large it may be."""
+    if record.size <= RECORD_MAX_BYTES:
+        return None
+    return RecordTooLarge(
+        f"a record of {record.size} bytes for topic {record.topic}: {RECORD_MAX_BYTES} at most",
+        size=record.size,
+        limit=RECORD_MAX_BYTES,
+    )
+
+
+def missing(topic: str, partition: int | None = None) -> TopicMissing:
+    """The refusal of what is addressed to, or read from, a topic that is not there."""
+    what = f"topic {topic}" if partition is None else f"partition {partition} of topic {topic}"
+    return TopicMissing(f"there is no {what}: `chimera bus provision` makes it", topic=topic)
+
+
+def wrong_partitions(topic: Topic, found: int) -> InvalidRequest:
+    """The refusal to provision over a topic of another shape."""
+    return InvalidRequest(
+        f"topic {topic.name} has {found} partitions, not {topic.partitions}: the ring of shards"
+        " is fixed at a swarm's birth; give the swarm another name, or delete the topic"
+    )
 
 
 def first_error(answers: Iterable[ChimeraError | None]) -> ChimeraError | None:
