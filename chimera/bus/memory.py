@@ -75,7 +75,7 @@ class MemoryBroker:
         topic = self.topics.get(record.topic)
         if topic is None or not 0 <= record.partition < topic.partitions:
             return missing(record.topic, record.partition)
-        if refused := too_large(record):
+        if refused := too_large(record, topic.record_max_bytes):
             return refused
         stamp = int(self.now() * 1000) if record.timestamp is None else record.timestamp
         log = self._logs[record.topic, record.partition]

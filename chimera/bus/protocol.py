@@ -23,8 +23,9 @@ from chimera.errors import ChimeraError, InvalidRequest, RecordTooLarge, TopicMi
 REMEMBERED: Final = -1
 #: start at the earliest record that is kept
 EARLIEST: Final = -2
-#: what one record may weigh: key, value and headers, bytes. Larger payloads travel as claim checks
-RECORD_MAX_BYTES: Final = 1024 * 1024
+#: what one record may weigh in any topic: key, value and headers, bytes. Larger payloads travel as
+#: claim checks
+RECORD_MAX_BYTES: Final = 1280 * 1024
 
 
 class Kind(Enum):
@@ -45,12 +46,19 @@ class Topic:
     groups: tuple[str, ...]
     #: how long records of an EVENTS topic are kept; COMMANDS are never dropped for their age
     retention_ms: int = 7 * 24 * 3600 * 1000
+    #: what a record may weigh here, RECORD_MAX_BYTES at most; told to a broker that can hold others
+    #: to it. A client's own check knows the general limit only
+    record_max_bytes: int = RECORD_MAX_BYTES
     #: copies on a broker of several nodes; 0: three, or as many as there are nodes
     replicas: int = 0
 
     def __post_init__(self) -> None:
         if self.partitions < 1:
             raise InvalidRequest(f"topic {self.name}: a topic has at least one partition")
+        if not 0 < self.record_max_bytes <= RECORD_MAX_BYTES:
+            raise InvalidRequest(
+                f"topic {self.name}: records have {RECORD_MAX_BYTES} bytes at most"
+            )
         if not self.groups:
             raise InvalidRequest(f"topic {self.name}: nobody would read it: name a group")
 
@@ -211,14 +219,14 @@ class Bus(Protocol):
         ...
 
 
-def too_large(record: Record) -> RecordTooLarge | None:
+def too_large(record: Record, limit: int = RECORD_MAX_BYTES) -> RecordTooLarge | None:
     """The refusal of a record that is over the limit; it says how large it may be."""
-    if record.size <= RECORD_MAX_BYTES:
+    if record.size <= limit:
         return None
     return RecordTooLarge(
-        f"a record of {record.size} bytes for topic {record.topic}: {RECORD_MAX_BYTES} at most",
+        f"a record of {record.size} bytes for topic {record.topic}: {limit} at most",
         size=record.size,
-        limit=RECORD_MAX_BYTES,
+        limit=limit,
     )
 
 

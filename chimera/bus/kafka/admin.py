@@ -16,7 +16,7 @@ from confluent_kafka.admin import (
     OffsetSpec,
 )
 
-from chimera.bus.kafka.client import BATCH_MAX_BYTES, Health, configuration, translate
+from chimera.bus.kafka.client import ENVELOPE_BYTES, Health, configuration, translate
 from chimera.bus.protocol import Finding, Kind, Topic, wrong_partitions
 from chimera.bus.settings import BusSettings
 from chimera.errors import ChimeraError
@@ -179,7 +179,7 @@ def wanted(topic: Topic, nodes: int) -> dict[str, str]:
         "retention.bytes": "-1",
         "unclean.leader.election.enable": "false",
         "min.insync.replicas": str(_IN_SYNC if copies >= _COPIES else 1),
-        "max.message.bytes": str(BATCH_MAX_BYTES),
+        "max.message.bytes": str(topic.record_max_bytes + ENVELOPE_BYTES),
         # a client's clock that is wrong is no reason to refuse its tasks
         "message.timestamp.after.max.ms": _NEVER,
         # Kafka answers before the disk has a record; where there is no second copy, it must wait
@@ -206,8 +206,8 @@ def judge(topic: Topic, config: Mapping[str, str], copies: int, production: bool
             f"a cluster of {_COPIES} nodes; kafka-reassign-partitions adds copies")  # fmt: skip
     if int(config.get("min.insync.replicas", "1")) < _IN_SYNC:
         say(production, "min.insync.replicas < 2: a record is acknowledged with one copy")
-    if int(config.get("max.message.bytes", BATCH_MAX_BYTES)) < BATCH_MAX_BYTES:
-        say(True, f"max.message.bytes < {BATCH_MAX_BYTES}: full frames are refused")
+    if int(config.get("max.message.bytes", "0")) < topic.record_max_bytes + ENVELOPE_BYTES:
+        say(True, f"max.message.bytes: records of {topic.record_max_bytes} bytes are refused")
     return found
 
 

@@ -17,8 +17,9 @@ from chimera.errors import (
     RecordTooLarge,
 )
 
-#: a batch on the wire may hold one record of full size and what surrounds it
-BATCH_MAX_BYTES = RECORD_MAX_BYTES + 64 * 1024
+#: what surrounds a record of full size in a batch on the wire
+ENVELOPE_BYTES = 64 * 1024
+BATCH_MAX_BYTES = RECORD_MAX_BYTES + ENVELOPE_BYTES
 _REFUSED = frozenset({
     KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED,
     KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED,
@@ -69,7 +70,7 @@ def translate(error: KafkaError, topic: str = "") -> ChimeraError:
     if code in _MISSING:
         return missing(topic) if topic else BusUnavailable(said)
     if code in _TOO_LARGE:
-        return RecordTooLarge(f"a record for topic {topic}: {said}", limit=RECORD_MAX_BYTES)
+        return RecordTooLarge(f"a record for topic {topic}: {said}")
     return BusUnavailable(said)
 
 
