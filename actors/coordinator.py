@@ -10,10 +10,12 @@ import ray
 
 from chimera import names
 from chimera.actors import processes
+from chimera.actors.broker import open_broker
 from chimera.actors.cluster import Cluster, myself, own_name
 from chimera.actors.coordinator_hands import Hands
 from chimera.actors.coordinator_loop import Loop
 from chimera.actors.guard import Guard
+from chimera.actors.newsroom import Newsroom
 from chimera.actors.teardown import end_region
 from chimera.errors import StaleTerm
 from chimera.store.control import ControlStore, Term
@@ -67,6 +69,7 @@ class Coordinator:
         )
         self._loop.start()
         self._guard = self._guarded(config)
+        self._newsroom = self._news()
         if config.listen:
             from chimera.actors.control.server import LinkServer  # gRPC: only where it is used
 
@@ -95,6 +98,17 @@ class Coordinator:
         )  # fmt: skip
         guard.start()
         return guard
+
+    def _news(self) -> Newsroom | None:
+        """Tell others of the region, if there is a broker."""
+        spec = self._spec
+        if not spec.bus:
+            return None
+        return Newsroom(
+            open_broker(spec.bus, spec.name, spec.shards, spec.readers, self._name),
+            self._name, self._store, self._loop.report,
+            lambda: self._spec.region(self._region).leaders,
+        )  # fmt: skip
 
     def _leave(self) -> None:
         """End for good: the region has retired, and nobody in this Ray cluster is above it."""
@@ -160,6 +174,8 @@ class Coordinator:
             self._guard.stop()
         self._note("retire", self._region)
         self._loop.stop(STOP_S)
+        if self._newsroom is not None:
+            self._newsroom.stop()
         leaders = self._loop.report().leaders
         end_region(self._cluster, self._region, leaders, self._name, self._term)
 

@@ -102,8 +102,8 @@ class Hands:
                 self._links.begin(self._make, leader, serial, config)
             case Attach(leader, serial):
                 self._links.begin(self._links.attach, leader, serial, leader)
-            case Survey(known):
-                self._links.begin(self._survey, known)
+            case Survey(makers):
+                self._links.begin(self._survey, makers)
             case Look(leader, serial, process):
                 here, stat = processes.peek(process)
                 state, ticks = (stat.state, stat.cpu_ticks) if stat else (None, 0)
@@ -140,7 +140,7 @@ class Hands:
         else:
             self._links.watch(leader, serial, handle)
 
-    def _survey(self, known: frozenset[str] | None) -> None:
+    def _survey(self, makers: tuple[str, ...]) -> None:
         found = self._links.names()
         if found is None:
             return
@@ -150,8 +150,7 @@ class Hands:
             name
             for name in mine
             if names.tier(name) == "worker"
-            and known is not None
-            and not known & {name, names.pool(name)}
+            and (names.maker(name) not in leaders or names.maker(name) in makers)
         ]
         self._tell(Surveyed(leaders, tuple(self._introduced(strays))))
 

@@ -257,7 +257,6 @@ class Leader:
             latency=latency,
             revision=self._config.revision,
             worker_target=self._loop.machine.state.worker_target,
-            pool=self._loop.machine.state.incarnation,
         )
 
     def _latency(self) -> dict[str, bytes]:

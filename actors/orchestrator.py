@@ -23,7 +23,9 @@ from ray.actor import ActorHandle
 
 from chimera import names
 from chimera.actors import processes
+from chimera.actors.broker import open_broker
 from chimera.actors.cluster import Cluster, own_name
+from chimera.actors.newsroom import Newsroom
 from chimera.actors.orchestrator_hands import Hands
 from chimera.errors import (
     ChimeraError,
@@ -276,6 +278,10 @@ class Orchestrator:
         self._persist(begun[0])
         with self._lock:
             self._machine = machine
+        spec = machine.spec
+        if spec.bus:
+            bus = open_broker(spec.bus, spec.name, spec.shards, spec.readers, self._name)
+            Newsroom(bus, self._name, store)
         return begun[1:]
 
     def _identity(self, store: ControlStore) -> Identity:

@@ -7,22 +7,18 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from chimera.actors.broker import open_broker
 from chimera.actors.shards import Shards
 from chimera.actors.waiters import Waiters
-from chimera.bus.connect import connect
 from chimera.client.contracts import Contracts
 from chimera.client.encode import Inline
-from chimera.contracts.codec import Codec
-from chimera.contracts.own import OwnSchemas
 from chimera.errors import ChimeraError, Fenced, InvalidRequest, NotOwner, Unavailable
 from chimera.store.blobs import Blobs
 from chimera.swarm.policy import TaskPolicy
 from chimera.swarm.reports import LeaderConfig
-from chimera.traffic.intake import Broker, Intake
+from chimera.traffic.intake import Intake
 from chimera.traffic.outbox import Outbox
 from chimera.traffic.receipts import Receipts, Sender, Told
-from chimera.traffic.records import Writer
-from chimera.traffic.topics import topics
 
 _log = logging.getLogger(__name__)
 
@@ -36,15 +32,6 @@ AGAIN_S = 1.0
 CLOSE_S = 2.0
 #: between two times that the broker is told what it need not keep, seconds
 TRIM_S = 30.0
-
-
-def broker(config: LeaderConfig, name: str) -> Broker:
-    """The broker of a swarm, for one of its actors. Raises InvalidRequest for a wrong URL."""
-    codec = Codec(OwnSchemas())
-    return Broker(
-        connect(config.bus), topics(config.swarm, config.shards, config.readers), codec,
-        Writer(codec, config.bus), f"/chimera/{config.swarm}/{name}",
-    )  # fmt: skip
 
 
 class Traffic:
@@ -67,7 +54,11 @@ class Traffic:
         self._contracts = Contracts()
         self._blobs: Blobs | None = None
         self._lock = threading.Lock()
-        self._broker = broker(config, name) if config.bus else None
+        self._broker = (
+            open_broker(config.bus, config.swarm, config.shards, config.readers, name)
+            if config.bus
+            else None
+        )
 
     def serve(self, shard: int, epoch: int) -> None:
         """Take in and publish for a shard, as long as it is ours at this epoch."""

@@ -71,11 +71,6 @@ def maker(worker_name: str) -> str:
     return f"leader/{region}/{index}"
 
 
-def pool(worker_name: str) -> str:
-    """What all workers share that one incarnation of a leader made."""
-    return worker_name.rpartition("-")[0]
-
-
 def tier(actor_name: str) -> str:
     """`worker`, `leader`, `coordinator`, `gate`, `orchestrator` or `results`."""
     return actor_name.split("/", 1)[0]

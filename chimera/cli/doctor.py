@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from chimera.cli.backends import look_at_bus, look_at_objects, look_at_store
 from chimera.cli.output import ERROR, Output, address_option, command
 from chimera.cli.status import read_status
 from chimera.cli.up import DEFAULT_FILE, spec_option
@@ -82,8 +83,7 @@ def examine(swarm: str, path: Path | None, address: str | None) -> Iterator[Find
     if spec is not None:
         swarm = spec.name
         yield check_handlers(spec)
-        if spec.store:
-            yield from check_store(spec)
+        yield from check_backends(spec)
     data_dir = Path(spec.data_dir) if spec is not None else home() / swarm
     yield check_writable(data_dir)
     yield check_file_system(data_dir)
@@ -175,16 +175,13 @@ def check_space(data_dir: Path) -> Finding:
     return Finding("space", "ok", saw)
 
 
-def check_store(spec: Spec) -> Iterator[Finding]:
-    """Whether the database can hold the swarm, and keeps what it acknowledges."""
-    from chimera.store.postgres.look import look
-
-    try:
-        for state, saw, mend in look(spec.store, spec.name, spec.shards):
-            yield Finding("store", state, saw, mend)
-    except ChimeraError as fault:
-        mend = "see that the server runs, and `store` in the spec, or PGPASSWORD"
-        yield Finding("store", "fail", fault.message, mend)
+def check_backends(spec: Spec) -> Iterator[Finding]:
+    """Whether broker, database and object store are there, and safe."""
+    if spec.bus:
+        yield from (Finding("bus", *seen) for seen in look_at_bus(spec))
+    if spec.store:
+        yield from (Finding("store", *seen) for seen in look_at_store(spec))
+    yield Finding("objects", *look_at_objects(spec))
 
 
 def check_shared_memory() -> Finding:

@@ -30,8 +30,6 @@ from chimera.errors import (
 )
 from chimera.store.protocol import Receipt
 
-#: refusals that say for sure that nothing was written; a commit's fate may be unknown otherwise
-_UNWRITTEN = (NotOwner, NoOwner, NotReady, Overloaded, StoreFull, Fenced)
 #: seconds until a call that nobody answered is sent again; a shard moves in less
 CALL_TIMEOUT_S = 2.0
 #: publish calls of bulk frames in flight
@@ -244,7 +242,6 @@ class Publisher:
             again = isinstance(refusal, (Unavailable, Fenced))
             if again and (not full or frame.blocking or frame.unsure):
                 frame.refusal = refusal
-                frame.unsure = frame.unsure or not isinstance(refusal, _UNWRITTEN)
                 left.append(frame)
                 if isinstance(refusal, (Overloaded, StoreFull)):
                     delay = max(delay, refusal.retry_after)
@@ -264,7 +261,6 @@ class Publisher:
                 frame.unsure = True
         elif isinstance(fault, (Unavailable, Fenced)):
             for frame in flight.frames:
-                frame.unsure = frame.unsure or not isinstance(fault, _UNWRITTEN)
                 frame.refusal = fault if isinstance(fault, NoOwner) else NotReady(str(fault))
         else:
             error = fault if isinstance(fault, ChimeraError) else ChimeraError(repr(fault))

@@ -62,8 +62,8 @@ class CoordinatorProcess(Actor):
                 if self.term == self.store.term:
                     self.store.placement = placement or self.store.placement
                 self.commit(audit, then, self._act)
-            case effects.Survey(known):
-                self.later(self.kernel.dice(0.02), lambda: self._survey(known))
+            case effects.Survey(makers):
+                self.later(self.kernel.dice(0.02), lambda: self._survey(makers))
             case effects.Attach(leader, serial):
                 self.later(self.kernel.dice(0.02), lambda: self._attach(leader, serial))
             case effects.Look(leader, serial, process):
@@ -74,7 +74,7 @@ class CoordinatorProcess(Actor):
             case _:
                 raise AssertionError(f"the simulator does not know {effect}")
 
-    def _survey(self, known: frozenset[str] | None) -> None:
+    def _survey(self, makers: tuple[str, ...]) -> None:
         found = [p for p in self.kernel.processes.values()
                  if p.name.count("/") and names.region(p.name) == self.region]  # fmt: skip
         leaders = tuple(p.name for p in found if isinstance(p, LeaderProcess))
@@ -82,8 +82,7 @@ class CoordinatorProcess(Actor):
             p.info
             for p in found
             if isinstance(p, WorkerProcess)
-            and known is not None
-            and not known & {p.name, names.pool(p.name)}
+            and (names.maker(p.name) not in leaders or names.maker(p.name) in makers)
         )
         self.step(events.Surveyed(leaders, strays))
 

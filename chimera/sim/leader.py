@@ -285,7 +285,7 @@ class LeaderProcess(Shelf):
         return LeaderReport(
             self.name, self.owner, self.config.generation, self.ready, shards, workers,
             dict(state.counters), tuple(state.faults.values()), 0.0, self.pid, self.number,
-            {}, self.config.revision, state.worker_target, state.incarnation,
+            {}, self.config.revision, state.worker_target,
         )  # fmt: skip
 
     def take(self, order: TakeOrder) -> str:

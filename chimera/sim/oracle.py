@@ -10,7 +10,6 @@ from chimera.client.parcels import Accepted, Parcel
 from chimera.frames import command, ids
 from chimera.sim import history
 from chimera.sim.disk import Broken
-from chimera.sim.effort import Efforts
 from chimera.sim.history import Ended, Record, Started, Submitted
 from chimera.sim.kernel import Process
 from chimera.store.protocol import Receipt
@@ -53,13 +52,11 @@ class Oracle:
         self.memos: dict[tuple[int, int], bytes] = {}
         self.lost: set[str] = set()  #: torn off with a tail whose loss was reported
         self.aliases: set[str] = set()
-        self.efforts = Efforts(world)
 
     # tasks
 
     def accepted(self, shard: int, frame: bytes, receipt: Receipt) -> None:
         """A frame was appended for the first time."""
-        self.efforts.accepted(shard, frame, receipt)
         of = command.header(frame)
         columns, head = command.columns(frame, of), command.head(frame, of)
         skipped = {one.index for one in receipt.skipped}
@@ -81,7 +78,7 @@ class Oracle:
         if accepted.position + accepted.count > len(disk.memory.tasks):
             raise Broken(f"G1 shard {accepted.shard}: acknowledged, but not in the journal")
 
-    def started(self, worker: WorkerProcess, batch: Batch, position: int, task: str, number: int,
+    def started(self, worker: WorkerProcess, batch: Batch, position: int, task: str,
                 sent_at: float, slot: Slot | None) -> None:  # fmt: skip
         """A handler begins."""
         now, shard = self.world.kernel.now, batch.part.shard
@@ -91,7 +88,6 @@ class Oracle:
         self.history.append(Started(task, f"{worker.name}#{worker.pid}", now, excused))
         if position in disk.recorded and not excused:
             raise Broken(f"G3 shard {shard}: {position} begins after its outcome on {worker.name}")
-        self.efforts.started(worker, shard, position, task, number, excused)
         cancelled = disk.cancelled_at.get(position)
         if cancelled is not None and sent_at > cancelled + CANCEL_S and troubled < cancelled - 1:
             raise Broken(f"P9 shard {shard}: {position} was sent after it was cancelled")
@@ -123,7 +119,6 @@ class Oracle:
         """A handler returned or raised."""
         now = self.world.kernel.now
         self.history.append(Ended(task, f"{worker.name}#{worker.pid}", now, ok))
-        self.efforts.ended(worker, batch.part.shard, position, task, ok)
         keys = batch.keys
         key = keys[position - batch.part.position] if keys else None
         if key is not None:
@@ -160,7 +155,6 @@ class Oracle:
 
     def torn(self, shard: int, first: int, reopened: set[int]) -> None:
         """A tail was lost, and reported: nothing is promised of these tasks any more."""
-        self.efforts.torn(shard, first)
         for (number, session, counter), position in list(self.places.items()):
             if number == shard and (position >= first or position in reopened):
                 self.lost.add(ids.format_id(session, shard, counter))
@@ -199,6 +193,4 @@ class Oracle:
             ]  # fmt: skip
         kept = [one for one in (*sent, *self.history) if one.task not in self.lost]
         rows = [row for row in rows if row.task not in self.lost]
-        for row in rows:
-            self.efforts.blamed(row)
         return history.violations(kept, rows, finished=finished, aliases=self.aliases)

@@ -268,9 +268,7 @@ class WorkerProcess(Process):
         batch.current = index
         position = batch.part.position + index
         task = ids.format_id(batch.header.session, batch.header.shard, batch.header.first + index)
-        self.world.oracle.started(
-            self, batch, position, task, chore.n, call.sent_at, _slot(batch, index)
-        )
+        self.world.oracle.started(self, batch, position, task, call.sent_at, _slot(batch, index))
         if self.world.deaths[task] < chore.k:
             self.world.deaths[task] += 1
             self.kernel.counters["task_killed_worker"] += 1
@@ -341,7 +339,6 @@ class WorkerProcess(Process):
         now = self.kernel.now
         if self.machine.lapsed(now):
             self.kernel.counters["lease_lapsed"] += 1
-            self.world.oracle.efforts.lapsed(self)
             self.kernel.kill(self, "no leader renewed its lease")
         elif self.retired_at is not None and (
             self.machine.idle() or (self.machine.run is None and now - self.retired_at > RETIRE_S)

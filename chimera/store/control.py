@@ -276,6 +276,11 @@ class ControlStore:
         with engines.reading(self._engine) as connection:
             return self._entries(connection, after, limit)
 
+    def audit_head(self) -> int:
+        """The number of the newest entry; 0: there is none."""
+        with engines.reading(self._engine) as connection:
+            return connection.execute(sa.select(_HEAD.c.seq)).scalar() or 0
+
     def verify_audit(self) -> BrokenLink | None:
         """The first entry of the log that is not as it was recorded; None: all are."""
         with engines.reading(self._engine) as connection:

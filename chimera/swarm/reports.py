@@ -64,7 +64,6 @@ class LeaderReport:
     latency: dict[str, bytes] = field(default_factory=dict)
     revision: str = ""  #: of what it makes workers with
     worker_target: int = 0  #: workers that it wants to have now
-    pool: str = ""  #: `names.pool` of the workers that this incarnation makes
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ from chimera.traffic.topics import GROUP, Topics
 #: records and bytes of one transaction, at most
 RECORDS_MAX = 500
 BYTES_MAX = 4 * 1024 * 1024
+#: bytes of a refused record that its dead letter repeats; larger ones are named by their origin
+LETTER_MAX = 512 * 1024
 #: for the broker to take dead letters, seconds
 PUBLISH_S = 5.0
 
@@ -177,7 +179,7 @@ class Intake:
             reason=part.fault.code,
             error=Failure(part.fault.code, part.fault.message, retryable=False),
             recorded_at=_unix_ms(),
-            record=record.value,
+            record=record.value if len(record.value) <= LETTER_MAX else None,
             shard=self._shard,
             origin=origin,
         )

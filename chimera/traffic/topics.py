@@ -9,10 +9,6 @@ from chimera.bus.protocol import Kind, Topic
 
 #: the swarm's own group: it reads commands
 GROUP = "chimera"
-#: bytes of a command record, at most: a frame with its envelope, or a payload of a foreign command
-COMMAND_BYTES_MAX = 1024 * 1024
-#: bytes of an event, at most: a result in it has at most 64 KiB, a refused record at most a command
-EVENT_BYTES_MAX = COMMAND_BYTES_MAX + 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +28,23 @@ class Topics:
                     self.regions, self.audit)  # fmt: skip
 
 
-def topics(swarm: str, shards: int, readers: tuple[str, ...] = (), replicas: int = 1) -> Topics:
+def topics(swarm: str, shards: int, readers: tuple[str, ...] = (), replicas: int = 0) -> Topics:
     """The topics of a swarm; `readers` are the groups of those outside who read its events.
 
-    A broker with queues keeps events for each of them from when it is provisioned.
+    A broker with queues keeps events for each of them from when it is provisioned. `replicas`: of
+    each record; 0: three, or as many as there are nodes.
     """
 
     def events(name: str, partitions: int) -> Topic:
         return Topic(
             f"chimera.{swarm}.{name}", partitions, Kind.EVENTS, readers or ("outside",),
-            record_max_bytes=EVENT_BYTES_MAX, replicas=replicas,
+            replicas=replicas,
         )  # fmt: skip
 
     return Topics(
         commands=Topic(
             f"chimera.{swarm}.commands", shards, Kind.COMMANDS, (GROUP,),
-            record_max_bytes=COMMAND_BYTES_MAX, replicas=replicas,
+            replicas=replicas,
         ),
         results=events("results", shards),
         dead_letters=events("dead-letters", shards),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from chimera.cli.doctor import check_store
+from chimera.cli.backends import look_at_store
 from chimera.config import make_spec
 from tests.servers.postgres import Postgres
 
@@ -13,8 +13,8 @@ def findings(url: str, tmp_path: Path, **settings: object) -> dict[str, list[str
     """What was seen, by state."""
     body = {"handlers": ["a"], "data_dir": str(tmp_path), "store": url, **settings}
     found: dict[str, list[str]] = {}
-    for one in check_store(make_spec(body)):
-        found.setdefault(one.state, []).append(f"{one.saw} -> {one.mend}")
+    for state, saw, mend in look_at_store(make_spec(body)):
+        found.setdefault(state, []).append(f"{saw} -> {mend}")
     return found
 
 

@@ -64,7 +64,7 @@ def make_swarm(ray_cluster: Any, tmp_path: Path) -> Iterator[Callable[..., World
     made: list[World] = []
 
     def make(**settings: Any) -> World:
-        world = World(_name(), tmp_path, **settings)
+        world = World(settings.pop("name", None) or _name(), tmp_path, **settings)
         made.append(world)
         world.up()
         return world

@@ -110,9 +110,8 @@ class Persist:
 class Survey:
     """Find out who lives. `Surveyed` follows, unless nobody can be asked."""
 
-    #: workers, and pools of workers, of which all is known: the others are to be told of too;
-    #: None: only leaders are asked for
-    known: frozenset[str] | None = None
+    #: leaders whose workers are asked for even if a leader of that name lives
+    makers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

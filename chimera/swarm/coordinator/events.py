@@ -17,7 +17,7 @@ class Surveyed:
     """Who lives: asked for with `Survey`."""
 
     leaders: tuple[str, ...]  #: names of the region's living leaders
-    #: living workers that are not among what `Survey` named as known
+    #: living workers whose makers are not among them, or were asked for
     workers: tuple[WorkerInfo, ...]
 
 

@@ -54,16 +54,6 @@ def on_surveyed(state: State, event: Surveyed, now: float) -> None:
             _orphan(state, worker.name, Orphan(worker, now, _reap_at(state, now)))
 
 
-def ask_strays(state: State, now: float) -> None:
-    """Once every leader that lives was heard: whoever none of them made, or tells of, may hold
-    work of one that is gone, whatever name its successor has (P6)."""
-    found = any(child.state is LeaderState.FOUND for child in state.leaders.values())
-    if not state.strays_asked and not found:
-        state.strays_asked = True
-        state.asking_until = now + state.patience.asking_s
-        state.plain.append(Survey(state.known()))
-
-
 def on_pulse(state: State, event: Pulse, now: float) -> None:
     child = _current(state, event.leader, event.serial)
     if child is None or child.state in (LeaderState.MISSING, LeaderState.RETIRING):
@@ -168,7 +158,7 @@ def on_tick(state: State, now: float) -> None:
             state.do(Reap(orphan.info), "reap", name, unowned_s=unowned)
     if state.surveyed and now >= state.survey_at:
         state.survey_at = now + state.patience.survey_s
-        state.plain.append(Survey(state.known()))
+        state.plain.append(Survey())
 
 
 def _outwait(state: State, child: Child, now: float) -> None:
@@ -326,7 +316,8 @@ def _take_from(state: State, child: Child, now: float, why: str) -> bool:
         if worker.name not in listed:
             _orphan(state, worker.name, Orphan(worker, now, _reap_at(state, now)))
     if child.state is LeaderState.FOUND:  # what its workers hold must be asked for (P6)
-        state.strays_asked = False
+        state.asking_until = now + state.patience.asking_s
+        state.plain.append(Survey(makers=(child.name,)))
     return bool(lost)
 
 

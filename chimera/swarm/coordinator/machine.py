@@ -89,7 +89,6 @@ class Coordinator:
                 state.plain.append(StepDown(event.reason))
         if state.surveyed and (isinstance(event, (Tick, Planned)) or self._marks() != quiet):
             # moving work comes first: nobody waits for a leader to be made again
-            leaders.ask_strays(state, now)
             seats.let_go(state, now)
             seats.order_free(state, now)
             leaders.make_missing(state, now)

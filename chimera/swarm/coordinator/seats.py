@@ -166,7 +166,7 @@ def _may_be_elsewhere(state: State, now: float) -> bool:
     states = {child.state for child in state.leaders.values() if state.is_planned(child.name)}
     if any(child.state is LeaderState.FOUND for child in state.leaders.values()):
         return True
-    if not state.strays_asked or now < state.asking_until:
+    if now < state.asking_until:
         return True
     return now < state.gather_until and LeaderState.MAKING in states
 

@@ -123,10 +123,8 @@ class State:
     health: Health = field(default_factory=Health)
     story: Story = field(default_factory=Story)
     surveyed: bool = False  #: the first survey is in
-    #: since no leader is found and unheard any more, those left of former ones were asked for
-    strays_asked: bool = False
     survey_at: float = 0.0
-    #: until then a survey is out for the workers of leaders that were not heard
+    #: until then a survey is out for the workers of a leader that was never heard
     asking_until: float = 0.0
     gather_until: float = 0.0  #: until then no shard is given out at a region's first start
     changed_at: float = 0.0  #: when a leader came or went, or a shard moved, last
@@ -200,11 +198,6 @@ class State:
             and child.state in (LeaderState.UP, LeaderState.SUSPECT)
             for worker in child.report.workers
         }
-
-    def known(self) -> frozenset[str]:
-        """Workers, and pools of workers, of which a living leader or this state tells."""
-        pools = {child.report.pool for child in self.up() if child.report is not None}
-        return frozenset(self.listed() | self.orphans.keys() | pools)
 
     def seats(self) -> tuple[Seat, ...]:
         return tuple(Seat(s.number, s.owner, s.epoch) for _, s in sorted(self.shards.items()))

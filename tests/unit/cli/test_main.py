@@ -5,15 +5,26 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import click
 import pytest
 
-from chimera.cli.main import COMMANDS
+from chimera.cli.main import COMMANDS, main
 from tests.unit.cli.kit import chimera
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_help_and_the_common_options(name):
-    run = chimera(name, "--help")
+def leaves() -> list[str]:
+    """Commands, and those of groups behind the group's name."""
+    found = []
+    for name in COMMANDS:
+        one = main.get_command(click.Context(main), name)
+        below = one.commands if isinstance(one, click.Group) else ("",)
+        found += [f"{name} {inner}".strip() for inner in below]
+    return found
+
+
+@pytest.mark.parametrize("typed", leaves())
+def test_every_command_has_help_and_the_common_options(typed):
+    run = chimera(*typed.split(), "--help")
     assert run.exit_code == 0, run.output
     assert "--json" in run.stdout
     assert "--debug" in run.stdout

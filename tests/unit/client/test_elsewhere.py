@@ -6,7 +6,6 @@ import pytest
 
 from chimera.client.ports import NoOwner
 from chimera.client.publish import MISSING_S
-from chimera.errors import Unavailable
 from tests.unit.client.fake import DIES_AFTER, LOST, MUTE
 from tests.unit.client.test_publish import World
 
@@ -38,9 +37,7 @@ def test_a_frame_that_nobody_was_there_to_hear_goes_to_another_shard():
     assert sent.placed.shard == again.shard
 
 
-@pytest.mark.parametrize(
-    "fault", [LOST, DIES_AFTER, MUTE, Unavailable("whether it was committed is not known")]
-)
+@pytest.mark.parametrize("fault", [LOST, DIES_AFTER, MUTE])
 def test_a_frame_that_may_have_been_heard_never_goes_to_another_shard(fault):
     world = World(ring=2, leaders=2)
     world.script(fault, NoOwner("nobody"), NoOwner("nobody"))

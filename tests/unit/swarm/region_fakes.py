@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from chimera import names
 from chimera.swarm.coordinator import RegionPlan
 from chimera.swarm.reports import LeaderConfig, LeaderReport, Owner, ShardInfo, WorkerInfo
 
@@ -53,10 +52,6 @@ class FakeLeader:
     def process(self) -> Owner:
         return Owner(self.name, "boot", 1, self.pid, self.pid, "node")
 
-    @property
-    def pool(self) -> str:
-        return names.worker(self.name, f"{self.pid:x}")
-
     def report(self) -> LeaderReport:
         return LeaderReport(
             leader=self.name,
@@ -67,5 +62,4 @@ class FakeLeader:
             workers=tuple(self.workers.values()),
             counters={},
             revision=self.config.revision,
-            pool=self.pool,
         )

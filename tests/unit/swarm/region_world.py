@@ -110,8 +110,8 @@ class World:
                     for act in then:
                         self.acts.append(act)
                         self._act(act, life)
-                case Survey(known):
-                    self.after(0.01, lambda known=known: self._survey(known, life))
+                case Survey(makers):
+                    self.after(0.01, lambda asked=makers: self._survey(asked, life))
                 case Attach(name, serial):
                     self.after(0.01, lambda n=name, s=serial: self._attach(n, s, life))
                 case Look(name, serial):
@@ -119,12 +119,12 @@ class World:
                 case StepDown(reason):
                     self.deposed = reason
 
-    def _survey(self, known: frozenset[str] | None, life: Coordinator) -> None:
+    def _survey(self, makers: tuple[str, ...], life: Coordinator) -> None:
         alive = tuple(sorted(leader.name for leader in self.living()))
         lost = tuple(
             worker
             for name, worker in sorted(self.workers.items())
-            if known is not None and not known & {name, names.pool(name)}
+            if names.leader(*_maker(name)) not in alive or names.leader(*_maker(name)) in makers
         )
         self.tell(Surveyed(alive, lost), life)
 
@@ -273,7 +273,7 @@ class World:
 
     def add_worker(self, leader: FakeLeader) -> None:
         pid = next(self._pids)
-        name = f"{leader.pool}-{pid:x}"
+        name = names.worker(leader.name, f"{pid:x}")
         self.home[name] = leader
         self.workers[name] = leader.workers[name] = WorkerInfo(
             name, Owner(name, "boot", 1, pid, pid, "node"), handle=None
@@ -369,3 +369,8 @@ class World:
             and spread[-1] - spread[0] <= 1
             and sum(spread) == len(self.wanted.shards)
         )
+
+
+def _maker(worker: str) -> tuple[str, int]:
+    _, region, index, _ = worker.split("/")
+    return region, int(index)

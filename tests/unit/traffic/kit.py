@@ -88,7 +88,7 @@ class World:
         record = self.writer.record(
             self.topics.commands, SHARD, event, Envelope(id, source, extensions=more)
         )
-        assert self.bus.publish([record], 1.0) == [None]
+        assert self.bus.publish([record], 10.0) == [None]
 
     def command(self, payload: bytes = b"1", id: str = "1", **more: Any) -> None:
         self.publish(Command(type=more.pop("type", "echo"), payload=payload, **more), id)
@@ -100,7 +100,7 @@ class World:
 
     def raw(self, value: bytes, headers: tuple[tuple[str, bytes], ...] = ()) -> None:
         record = Record(self.topics.commands.name, SHARD, value, headers=headers)
-        assert self.bus.publish([record], 1.0) == [None]
+        assert self.bus.publish([record], 10.0) == [None]
 
     def turn(self) -> None:
         assert self.intake is not None

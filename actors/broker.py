@@ -1,0 +1,17 @@
+"""A swarm's broker, as one of its actors reaches it."""
+
+from __future__ import annotations
+
+from chimera.bus.connect import connect
+from chimera.contracts.codec import Codec
+from chimera.contracts.own import OwnSchemas
+from chimera.traffic.intake import Broker
+from chimera.traffic.records import Writer
+from chimera.traffic.topics import topics
+
+
+def open_broker(url: str, swarm: str, shards: int, readers: tuple[str, ...], name: str) -> Broker:
+    """The broker, for the actor `name`; nothing is waited for. Raises InvalidRequest."""
+    codec = Codec(OwnSchemas())
+    source = f"/chimera/{swarm}/{name}"
+    return Broker(connect(url), topics(swarm, shards, readers), codec, Writer(codec, url), source)
