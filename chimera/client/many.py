@@ -136,18 +136,18 @@ class _Stream:
         self, bodies: list[bytes], claims: list[int], keys: list[str], idempotency: list[str]
     ) -> None:
         """Each task to the cutter of the shard that it is bound to."""
-        large = frozenset(claims)
-        bounds: Sequence[str | None] = keys or idempotency or [None] * len(bodies)
-        for offset, bound in enumerate(bounds):
-            cutter = self._cutter(self._route(bound))
-            if offset in large:
-                cutter.claims.append(len(cutter.bodies))
-            cutter.bodies.append(bodies[offset])
-            cutter.indices.append(self._fed + offset)
+        for shard, offsets in self._route.all(keys or idempotency, len(bodies)).items():
+            cutter = self._cutter(shard)
+            if claims:
+                base = len(cutter.bodies)
+                large = frozenset(claims)
+                cutter.claims += [base + i for i, at in enumerate(offsets) if at in large]
+            cutter.bodies += [bodies[at] for at in offsets]
+            cutter.indices.extend([self._fed + at for at in offsets])
             if keys:
-                cutter.keys.append(keys[offset])
+                cutter.keys += [keys[at] for at in offsets]
             if idempotency:
-                cutter.idempotency.append(idempotency[offset])
+                cutter.idempotency += [idempotency[at] for at in offsets]
 
     def _flush(self) -> Steps[None]:
         self._collected = 0

@@ -161,6 +161,11 @@ class ShardByKey:
     def __call__(self, key: str) -> int:
         return crc32(key.encode(), self._prefix) % self._ring
 
+    def all(self, keys: Sequence[str]) -> list[int]:
+        """The shard of each key."""
+        prefix, ring = self._prefix, self._ring
+        return [crc32(key.encode(), prefix) % ring for key in keys]
+
 
 class Route:
     """Which shard each task of one type goes to; None: to any."""
@@ -177,3 +182,15 @@ class Route:
         if self.home is not None or bound is None:
             return self.home
         return self._by_key(bound)
+
+    def all(self, bounds: Sequence[str], count: int) -> dict[int | None, Sequence[int]]:
+        """Which of `count` tasks go to each shard, ascending; `bounds` has one a task, or none."""
+        if self.home is not None or not bounds:
+            return {self.home: range(count)}
+        found: dict[int | None, list[int]] = {}
+        for index, shard in enumerate(self._by_key.all(bounds)):
+            mine = found.get(shard)
+            if mine is None:
+                mine = found[shard] = []
+            mine.append(index)
+        return dict(found)

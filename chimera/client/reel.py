@@ -5,14 +5,14 @@ Only a window of segments is asked for at a time; it moves on as the caller take
 
 from __future__ import annotations
 
-import heapq
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from chimera.client.bulk import BulkTasks, Segment
+from chimera.client.lineup import Lineup
 from chimera.client.mailbox import Mailbox
 from chimera.client.outcomes import Outcome, Piece, decode_json
 from chimera.client.ports import Silent
@@ -25,21 +25,19 @@ from chimera.frames import outcome
 #: segments asked for and not yet taken
 WINDOW = 64
 
-_PENDING = object()
-#: stands for a task that was not accepted itself: refused, or an alias of an earlier one
-_SKIPPED = Outcome(SKIPPED, b"")
 #: what a task can end with; any other error is about the waiting
 _ENDS = (TaskError, InvalidRequest, NotFound)
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Some tasks of a segment and their results."""
+class _Skipped(NamedTuple):
+    """Stands for a task that was not accepted itself: refused, or an alias of an earlier one."""
 
     segment: Segment
-    offsets: Sequence[int]
-    #: a result a task; an Outcome where there is more to do: it failed, or its result is a claim
-    values: list[Any]
+    offset: int
+
+
+#: values that there is more to do for: a task failed, its result is a claim, it is an alias
+_ODD = (Outcome, _Skipped)
 
 
 @dataclass(slots=True, eq=False)
@@ -48,9 +46,7 @@ class _Live:
 
     segment: Segment
     want: Want
-    values: list[Any]  #: as in Batch; `_PENDING` while nothing was heard
     left: int  #: tasks of which nothing was heard
-    at: int = 0  #: how many of its tasks were taken, in order
 
 
 class Reel:
@@ -65,9 +61,9 @@ class Reel:
         self._upcoming: Iterator[Segment] = iter(bulk.segments)
         self._following: Segment | None = next(self._upcoming, None)
         self._live: set[_Live] = set()
-        #: (index of the next task to take, tie-breaker, segment)
-        self._order: list[tuple[int, int, _Live]] = []
-        self._aside: deque[Batch] = deque()  #: skipped tasks, for those who take no order
+        self._lineup = Lineup()
+        self._odd = 0  #: values in it that there is more to do for
+        self._aside: deque[_Skipped] = deque()  #: for those who take no order
         self._fault: ChimeraError | None = None
 
     def results(self, return_exceptions: bool) -> Steps[list[Any] | None]:
@@ -77,21 +73,22 @@ class Reel:
         """
         if self._fault is not None:
             raise self._fault
-        batch = yield from self._next_in_order()
-        if batch is None:
-            return None
-        return (yield from self._finished(batch, return_exceptions))
+        values = yield from self._next_in_order()
+        if values is None or not self._odd:
+            return values
+        self._odd -= sum(type(one) in _ODD for one in values)
+        return (yield from self._finished(values, return_exceptions))
 
     def completed(self, return_exceptions: bool) -> Steps[list[tuple[int, Any]] | None]:
         """The next (index, result) pairs as they come; None at the end."""
         if self._fault is not None:
             raise self._fault
-        batch = yield from self._next_completed()
-        if batch is None:
+        found = yield from self._next_completed()
+        if found is None:
             return None
-        values = yield from self._finished(batch, return_exceptions)
-        indices = batch.segment.indices
-        return [(indices[offset], one) for offset, one in zip(batch.offsets, values, strict=False)]
+        indices, values = found
+        values = yield from self._finished(values, return_exceptions)
+        return list(zip(indices, values, strict=False))
 
     def drain(self) -> Steps[None]:
         """Wait until everything is heard; nothing is decoded."""
@@ -100,9 +97,7 @@ class Reel:
             self._aside.clear()
             if not self._live:
                 return
-            live, _ = yield from self._hear()
-            if not live.left:
-                self._live.discard(live)
+            yield from self._hear()
 
     def close(self) -> None:
         """No more will be taken: stop asking."""
@@ -110,42 +105,42 @@ class Reel:
         if wants and self._core.is_open:
             self._core.engine.do(lambda: self._core.waiter.drop(wants))
         self._live.clear()
-        self._order.clear()
+        self._lineup = Lineup()
         self._following = None
 
-    def _next_in_order(self) -> Steps[Batch | None]:
+    def _next_in_order(self) -> Steps[list[Any] | None]:
         while True:
             self._admit()
-            if not self._order:
+            values = self._lineup.take(self._first_following())
+            if values:
+                self._leave()
+                return values
+            if not self._lineup and self._following is None:
                 return None
-            batch = self._take()
-            if batch.values:
-                return batch
-            live, piece = yield from self._hear()
-            _note(live, piece)
+            if any(live.left for live in self._live):
+                live, piece = yield from self._hear()
+                self._note(live.segment, piece)
 
-    def _next_completed(self) -> Steps[Batch | None]:
+    def _next_completed(self) -> Steps[tuple[Sequence[int], list[Any]] | None]:
         while True:
             self._admit()
             if self._aside:
-                return self._aside.popleft()
+                skipped = self._aside.popleft()
+                return (skipped.segment.indices[skipped.offset],), [skipped]
             if not self._live:
                 return None
             live, piece = yield from self._hear()
-            if not live.left:
-                self._live.discard(live)
             values = piece.plain()
             if values is None:
                 values = [_result(told) for _, told in piece.outcomes()]
-            return Batch(live.segment, piece.indices, values)
+            return _indices(live.segment, piece), values
 
-    def _finished(self, batch: Batch, return_exceptions: bool) -> Steps[list[Any]]:
-        """The batch's results, claims fetched and duplicates looked up."""
-        values = batch.values
+    def _finished(self, values: list[Any], return_exceptions: bool) -> Steps[list[Any]]:
+        """The results, claims fetched and duplicates looked up."""
         for at, told in enumerate(values):
-            if type(told) is Outcome:
+            if type(told) in _ODD:
                 try:
-                    values[at] = yield from self._resolved(batch, at, told)
+                    values[at] = yield from self._resolved(told)
                 except _ENDS as fault:
                     if return_exceptions:
                         values[at] = fault
@@ -156,13 +151,20 @@ class Reel:
                         raise
         return values
 
-    def _resolved(self, batch: Batch, at: int, told: Outcome) -> Steps[Any]:
-        if told is not _SKIPPED:
+    def _resolved(self, told: Outcome | _Skipped) -> Steps[Any]:
+        if isinstance(told, Outcome):
             return (yield from value(self._core, told))
         left = max(self._until - time.monotonic(), 0.0)
-        of = batch.segment.accepted
-        task = accepted(self._core, self._bulk.tenant, of, batch.offsets[at])
+        task = accepted(self._core, self._bulk.tenant, told.segment.accepted, told.offset)
         return (yield from task.result(left))
+
+    def _note(self, segment: Segment, piece: Piece) -> None:
+        """Put a piece's results into their places."""
+        values = piece.plain()
+        if values is None:
+            values = [_result(told) for _, told in piece.outcomes()]
+            self._odd += sum(type(one) in _ODD for one in values)
+        self._lineup.put(_indices(segment, piece), values)
 
     def _admit(self) -> None:
         """Fill the window; refilled by halves, so that polls ask for many segments at once."""
@@ -174,12 +176,14 @@ class Reel:
             live = self._enter(segment)
             if live.left:
                 fresh.append(live.want)
+            skipped = [_Skipped(segment, offset) for offset in segment.skipped]
             if self._ordered:
-                heapq.heappush(self._order, (segment.indices[0], id(live), live))
-            elif segment.skipped:
-                skipped = list(segment.skipped)
-                self._aside.append(Batch(segment, skipped, [_SKIPPED] * len(skipped)))
-            if self._ordered or live.left:
+                self._lineup.expect(segment.indices)
+                self._lineup.put([segment.indices[one.offset] for one in skipped], skipped)
+                self._odd += len(skipped)
+            else:
+                self._aside += skipped
+            if live.left or self._ordered:
                 self._live.add(live)
         if fresh:
             self._core.check()
@@ -187,25 +191,25 @@ class Reel:
 
     def _must_admit(self) -> bool:
         """Whether the next segment has the task whose turn it is: shards interleave."""
-        if not self._order or self._following is None:
-            return False
-        return self._following.indices[0] < self._order[0][0]
+        first = self._first_following()
+        return self._ordered and first is not None and first <= self._lineup.start
+
+    def _first_following(self) -> int | None:
+        """Index of the first task that is in no segment of the window; None: there is none."""
+        return None if self._following is None else self._following.indices[0]
 
     def _enter(self, segment: Segment) -> _Live:
         count = segment.accepted.count
         states = bytearray(count)
-        values = [_PENDING] * count if self._ordered else []
         for offset in segment.skipped:
             states[offset] = SKIPPED
-            if self._ordered:
-                values[offset] = _SKIPPED
         want = Want(
             self._bulk.tenant, segment.key, segment.accepted.position, count, True,
             heard=lambda piece: self._heard.put((live, piece)),
             failed=self._heard.put,
             states=states,
         )  # fmt: skip
-        live = _Live(segment, want, values, want.left)
+        live = _Live(segment, want, want.left)
         return live
 
     def _hear(self) -> Steps[tuple[_Live, Piece]]:
@@ -227,32 +231,14 @@ class Reel:
             for offset, state in zip(piece.indices, piece.states, strict=True):
                 known[offset] = state
         live.left -= len(piece.indices)
+        if not live.left and not self._ordered:
+            self._live.discard(live)
         return live, piece
 
-    def _take(self) -> Batch:
-        """What is ready of the tasks whose turn it is."""
-        _, tie, live = self._order[0]
-        indices = live.segment.indices
-        limit = len(indices)
-        turns = [entry[0] for entry in self._order[1:3]]
-        if self._following is not None:
-            turns.append(self._following.indices[0])
-        if turns and indices[-1] > min(turns):  # another segment has its turn before our end
-            border = min(turns)
-            limit = next(at for at in range(live.at, limit) if indices[at] > border)
-        start = stop = live.at
-        if not live.left:
-            stop = limit
-        else:
-            while stop < limit and live.values[stop] is not _PENDING:
-                stop += 1
-        if stop < len(indices):
-            live.at = stop
-            heapq.heapreplace(self._order, (indices[stop], tie, live))
-        else:
-            heapq.heappop(self._order)
-            self._live.discard(live)
-        return Batch(live.segment, range(start, stop), live.values[start:stop])
+    def _leave(self) -> None:
+        """Segments leave the window when all their results were taken: it bounds what is held."""
+        start = self._lineup.start
+        self._live = {live for live in self._live if live.segment.indices[-1] >= start}
 
 
 def _result(told: Outcome) -> Any:
@@ -262,12 +248,9 @@ def _result(told: Outcome) -> Any:
     return told
 
 
-def _note(live: _Live, piece: Piece) -> None:
-    """Put a piece's results into their places."""
-    plain = piece.plain()
-    if plain is not None:
-        start = piece.indices[0]
-        live.values[start : start + len(plain)] = plain
-        return
-    for offset, told in piece.outcomes():
-        live.values[offset] = _result(told)
+def _indices(segment: Segment, piece: Piece) -> Sequence[int]:
+    """Which of the bulk's tasks a piece is about."""
+    offsets = piece.indices
+    if isinstance(offsets, range):
+        return segment.indices[offsets.start : offsets.stop]
+    return [segment.indices[offset] for offset in offsets]
