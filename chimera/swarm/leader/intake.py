@@ -16,8 +16,7 @@ from chimera.swarm.leader.events import (
     NewFrame,
     Quarantined,
 )
-from chimera.swarm.leader.keys import scoped
-from chimera.swarm.leader.ready import Piece
+from chimera.swarm.leader.ready import Piece, scoped
 from chimera.swarm.leader.state import EXPIRE_S, Shard, State
 
 #: [first, stop) positions

@@ -11,9 +11,10 @@ from bisect import bisect_left, bisect_right, insort
 from collections import Counter, deque
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import cast
 
 from chimera.swarm.leader.ranks import Ranks
-from chimera.swarm.leader.ready import Piece, runs
+from chimera.swarm.leader.ready import Piece, runs, scoped
 
 
 @dataclass(slots=True)
@@ -66,8 +67,7 @@ class KeyBook:
             return []
         start = piece.first - piece.frame
         keys = piece.keys[start : piece.stop - piece.frame]
-        wanted = set(keys)
-        wanted.discard(None)
+        wanted = set(keys) - {None}
         parts = [piece]
         if not wanted.isdisjoint(self.waiting):
             parts = self._behind(piece, self.waiting)
@@ -132,12 +132,15 @@ class KeyBook:
         assert piece.keys is not None
         keys = piece.keys[piece.first - piece.frame : piece.stop - piece.frame]
         self.ranks.note_all(keys, piece.first, piece.from_schedule)
+        counts, busy = _counts(keys), self.busy
         flying = zip(range(piece.first, piece.stop), keys, strict=True)
         self.flying.update((position, key) for position, key in flying if key is not None)
-        for key, count in Counter(keys).items():
-            if key is not None:
-                self.busy[key] = self.busy.get(key, 0) + count
-                mine.add(key)
+        if busy.keys().isdisjoint(counts):
+            busy.update(counts)
+        else:
+            for key, count in counts.items():
+                busy[key] = busy.get(key, 0) + count
+        mine.update(counts)
 
     def _hold_back(self, piece: Piece, now: float) -> None:
         """Wait, as a whole, for keys that are merely in flight: splitting would cost far more."""
@@ -281,15 +284,21 @@ class KeyBook:
     def settle(self, ranges: Iterable[tuple[int, int]]) -> list[Piece]:
         """Outcomes are recorded: what they held up is ready now."""
         freed: list[str] = []
-        ranked = bool(self.ranks)
+        land, busy = self.flying.pop, self.busy
         for first, stop in ranges:
-            for position in range(first, stop):
-                if position in self.flying:
-                    if ranked:
-                        self.ranks.forget(position, self.flying[position])
-                    key = self._release(position)
-                    if key is not None and key in self.waiting:
-                        freed.append(key)
+            ended = [land(position, None) for position in range(first, stop)]
+            if self.ranks:
+                for position, key in enumerate(ended, first):
+                    if key is not None:
+                        self.ranks.forget(position, key)
+            for key, count in _counts(ended).items():
+                left = busy[key] - count
+                if left:
+                    busy[key] = left
+                    continue
+                del busy[key]
+                if key in self.waiting:
+                    freed.append(key)
         return self._next_of(freed)
 
     def give_back(self, piece: Piece) -> list[Piece]:
@@ -384,6 +393,8 @@ class KeyBook:
         ]
 
 
-def scoped(tenant: str, key: str) -> str:
-    """A key of one tenant is not another's."""
-    return key if tenant == "default" else f"{tenant}\0{key}"
+def _counts(keys: Iterable[str | None]) -> dict[str, int]:
+    """How many tasks of each key there are."""
+    found = Counter(keys)
+    del found[None]
+    return cast("dict[str, int]", found)

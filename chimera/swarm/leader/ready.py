@@ -77,6 +77,11 @@ def runs(piece: Piece, positions: list[int], *, listed: bool = False) -> list[Pi
     return out
 
 
+def scoped(tenant: str, key: str) -> str:
+    """A key of one tenant is not another's."""
+    return key if tenant == "default" else f"{tenant}\0{key}"
+
+
 @dataclass(slots=True)
 class _Tenant:
     name: str
