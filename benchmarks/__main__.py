@@ -58,6 +58,7 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option("--seconds", type=float, help="About how long one measurement takes."),
         click.option("--pairs", type=int, help="Repetitions of each measurement or kill."),
+        click.option("--only", multiple=True, help="These parts of it, where it has parts."),
     ):  # fmt: skip
         command = option(command)
     return command
@@ -70,6 +71,7 @@ def settings_of(
     fsync: str,
     quick: bool,
     data_dir: str | None,
+    only: tuple[str, ...],
 ) -> Settings:
     """Options as a benchmark wants them, with its defaults."""
     return Settings(
@@ -78,12 +80,18 @@ def settings_of(
         fsyncs=DURABILITIES[fsync],
         quick=quick,
         data_dir=data_dir,
+        only=only,
     )
 
 
 def measure(name: str, settings: Settings, json: Path | None, plot: Path | None) -> None:
     """Run one benchmark and keep what it found."""
     module = importlib.import_module(f"benchmarks.{name}")
+    parts = getattr(module, "PARTS", ())
+    if unknown := set(settings.only) - set(parts):
+        raise click.UsageError(
+            f"{name} has no part {min(unknown)!r}: it has {', '.join(parts) or 'none'}"
+        )
     document = Document(
         benchmark=name,
         command=shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]),
@@ -124,9 +132,10 @@ def _add(name: str) -> None:
     @options
     def command(
         pairs: int | None, seconds: float | None, fsync: str, quick: bool,
-        json: Path | None, plot: Path | None, data_dir: str | None,
+        json: Path | None, plot: Path | None, data_dir: str | None, only: tuple[str, ...],
     ) -> None:  # fmt: skip
-        measure(name, settings_of(name, pairs, seconds, fsync, quick, data_dir), json, plot)
+        settings = settings_of(name, pairs, seconds, fsync, quick, data_dir, only)
+        measure(name, settings, json, plot)
 
 
 for _name in NAMES:
@@ -166,8 +175,9 @@ def report(directory: Path, out: Path, plot: Path) -> None:
     """Write RESULTS.md, the figures beside the budgets, from what `all` kept."""
     from benchmarks.report import write
 
-    found = [directory / f"{name}.json" for name in NAMES]
-    documents = [common.load(path) for path in found if path.exists()]
+    # a benchmark that was run part by part has a file a part: failover-leaders.json
+    found = [path for name in NAMES for path in sorted(directory.glob(f"{name}*.json"))]
+    documents = [common.load(path) for path in found]
     if not documents:
         raise click.ClickException(f"nothing in {directory}: run `python -m benchmarks all` first")
     draw(documents, plot)

@@ -56,6 +56,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     fsyncs: tuple[bool, ...]  #: with which durabilities
     quick: bool  #: just enough to see that it works
     data_dir: str | None = None  #: where to make the directory of data; None: the temporary one
+    only: tuple[str, ...] = ()  #: parts of the benchmark to run; empty: all
+
+    def has(self, part: str) -> bool:
+        """Whether a part is to be run."""
+        return not self.only or part in self.only
 
     def pick(self, full: int, quick: int) -> int:
         """How many of something."""

@@ -18,6 +18,8 @@ from benchmarks.traffic import BULK, Traffic
 from chimera.errors import ChimeraError
 from chimera.swarm.reports import Owner
 
+#: what `--only` picks
+PARTS = ("leaders", "workers", "control")
 #: for traffic to flow at all
 WINDOW_MAX_S = 60.0
 #: of the frame that a worker dies with: so few tasks that all of them are in workers' hands
@@ -130,7 +132,7 @@ def _control(
     """Rates before and right after a kill, beside the same with nobody killed."""
     changes: dict[str, list[float]] = {"nobody": [], "coordinator": [], "orchestrator": []}
     window_s = 4 * settings.seconds
-    rounds = max(settings.pairs // 4, settings.pick(5, 1))
+    rounds = max(settings.pairs // 12, settings.pick(5, 1))
     with rig.swarm(data_dir) as swarm:
         traffic = Traffic.remote(swarm.name)
         running = traffic.noop.remote(bulk, rate)
@@ -166,9 +168,12 @@ def _is_ready(swarm: rig.Swarm) -> bool:
 def run(document: Document, settings: Settings) -> None:
     """Leaders, then workers, then those above them, each on a swarm of its own."""
     with rig.ray_cluster(settings.data_dir) as data_dir:
-        leaders.run(document, data_dir, settings)
-        _workers(document, data_dir, settings)
-        # a new process takes its share of two busy cores for a second or two, whatever it is for;
-        # at a moderate rate only what waits for the killed one shows
-        _control(document, data_dir, settings, "at 50 k/s", 5_000, 50_000)
-        _control(document, data_dir, settings, "full load", BULK, float("inf"))
+        if settings.has("leaders"):
+            leaders.run(document, data_dir, settings)
+        if settings.has("workers"):
+            _workers(document, data_dir, settings)
+        if settings.has("control"):
+            # a new process takes its share of two busy cores for a second or two, whatever it is
+            # for; at a moderate rate only what waits for the killed one shows
+            _control(document, data_dir, settings, "at 50 k/s", 5_000, 50_000)
+            _control(document, data_dir, settings, "full load", BULK, float("inf"))

@@ -90,7 +90,8 @@ def _row(one: Series) -> list[str]:
 
 
 def _details(document: Document) -> str:
-    parts = [f"\n## {document.benchmark.capitalize()}\n\n"]
+    title = ": ".join((document.benchmark.capitalize(), *document.settings.only))
+    parts = [f"\n## {title}\n\n"]
     if document.series:
         columns = ["", "median", "", "lowest – highest", "p99", "n"]
         parts.append(_table(columns, [_row(one) for one in document.series]))
