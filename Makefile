@@ -15,10 +15,10 @@ help: ## list the targets
 run: .venv/installed ## audit your Python's libraries on a local swarm (CHAOS=1: kill parts of it half way)
 	@$(PY) -m examples.stdlib_audit.main $(if $(filter-out 0,$(CHAOS)),--chaos) $(ARGS)
 
-test: .venv/installed-dev ## run the tests (ARGS="-k name" for some)
-	@$(PY) -m pytest --ignore=tests/guarantees $(ARGS)
+test: .venv/installed-dev ## run all tests (ARGS="-k name" for some)
+	@$(PY) -m pytest $(ARGS)
 
-guarantees: .venv/installed-dev ## kill, stop and tear a real swarm, guarantee by guarantee
+guarantees: .venv/installed-dev ## only those that kill, stop and tear a real swarm
 	@$(PY) -m pytest tests/guarantees $(ARGS)
 
 lint: .venv/installed-dev ## check style, types and the direction of imports

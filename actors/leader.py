@@ -241,7 +241,6 @@ class Leader:
             counters = dict(self._loop.machine.state.counters)
             latency = self._latency()
         counters["lost_tails"] = self._shards.lost_tails
-        faults = (*self._faults.values(), *self._loop.machine.state.faults.values())
         return LeaderReport(
             leader=self._name,
             process=self._process,
@@ -250,7 +249,7 @@ class Leader:
             shards=self._shards.infos(self._open_tasks),
             workers=self._pool.infos(),
             counters=counters,
-            faults=faults,
+            faults=(*self._faults.values(), *self._loop.machine.state.faults.values()),
             lag_ms=self._loop.lag_ms,
             incarnation=self._incarnation,
             number=number,
@@ -307,7 +306,9 @@ class Leader:
     def configure(self, term: int, config: LeaderConfig) -> None:
         """Work by new settings from now on."""
         self._check_term(term)
-        self._config = self._pool.config = self._shards.config = config
+        self._config = self._pool.config = config
+        for shard in self._shards.configure(config):
+            self._mend(f"take-{shard}")
         self._inbox.put(events.Configured(config))
 
     @ray.method(concurrency_group="ctl")

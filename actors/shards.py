@@ -95,6 +95,16 @@ class Shards:
             for number, hosted in sorted(self._hosted.items())
         )
 
+    def configure(self, config: LeaderConfig) -> list[int]:
+        """Work by new settings; returns shards that are let go, to be taken anew under them."""
+        self.config = config
+        waiting = [n for n, hosted in self._hosted.items() if hosted.state == "lost_tail"]
+        if not config.accept_lost_tail:
+            return []
+        for shard in waiting:
+            self.drop(shard)
+        return waiting
+
     # accepting
 
     def append(

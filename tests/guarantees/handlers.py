@@ -107,6 +107,7 @@ def deadly(ctx: Context, payload: dict[str, Any]) -> Any:
                 time.sleep(3600)
             case "stops":
                 os.kill(os.getpid(), signal.SIGSTOP)
+                time.sleep(3600)  # another thread may be the first to stop: this one goes on
             case "holds the GIL":
                 ctypes.PyDLL(None).sleep(3600)  # PyDLL: called without letting go of the GIL
     return payload.get("n")

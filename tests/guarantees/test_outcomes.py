@@ -88,11 +88,12 @@ def test_a_delayed_task_waits_for_its_time_and_holds_nobody_up(swarm):
 def test_the_urgent_go_first(swarm):
     log = swarm.dir / "log"
     _occupy(swarm)
+    # each task has a key of its own: within a key, order goes before urgency
     tasks = [
         swarm.client.submit("work", {"log": str(log), "n": priority}, key=key, priority=priority)
-        for priority in ("batch", "normal", "critical")
+        for turn, priority in enumerate(("batch", "normal", "critical"))
         for leader in swarm.leaders()
-        for key in swarm.keys_of(leader, 6)
+        for key in swarm.keys_of(leader, 18)[6 * turn : 6 * turn + 6]
     ]
     open_gate(swarm.dir / "gate")
     for task in tasks:
@@ -169,14 +170,14 @@ def test_what_was_said_at_submit_holds_after_a_failover(make_swarm):
     assert cancelled.cancel() == "cancelled"
     world.kill(leader.process)
 
+    assert expired.wait(timeout_s=100) == "expired"  # by its new owner: its key is busy
+    open_gate(gate)
     for task in (*twice, never):
         with pytest.raises(TaskFailed):
             task.result(timeout_s=100)
     assert [task.status().attempts for task in (*twice, never)] == [2, 2, 2, 1]
     assert later.result(timeout_s=100) == "late"
     assert [one.task_id for one in client.list(tag="late")] == [later.id]
-    assert expired.wait(timeout_s=100) == "expired"
     assert cancelled.wait(timeout_s=100) == "cancelled"
-    open_gate(gate)
     until(lambda: {one.state for one in client.list(type="work")} == {"succeeded"})
     world.check_one_outcome_each()
