@@ -7,8 +7,7 @@ import queue
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -19,6 +18,7 @@ from chimera.actors import processes
 from chimera.actors.cluster import Cluster, myself, own_name
 from chimera.actors.leader_loop import Loop
 from chimera.actors.pool import Pool
+from chimera.actors.questions import is_running, with_running
 from chimera.actors.recorder import Recorder
 from chimera.actors.shards import Shards, unix_ms
 from chimera.actors.traffic import Traffic
@@ -27,7 +27,6 @@ from chimera.errors import ChimeraError, StaleTerm
 from chimera.frames import command, outcome
 from chimera.store.protocol import Filter, Receipt, TaskRecord
 from chimera.swarm.leader import events
-from chimera.swarm.leader.intake import in_flight
 from chimera.swarm.policy import TaskPolicy
 from chimera.swarm.reports import Hello, LeaderConfig, LeaderReport, TakeOrder
 from chimera.traffic.receipts import Sender, Told
@@ -128,7 +127,7 @@ class Leader:
         for session, shard, counter in keys:
             try:
                 record = self._find(shard, tenant, session, counter, bodies)
-                out.append(self._loop.ask(_with_running(record, shard), record))
+                out.append(self._loop.ask(with_running(record, shard), record))
             except ChimeraError as error:
                 out.append(error.to_wire())
         return out
@@ -150,7 +149,7 @@ class Leader:
             return outcome.NAMES[state]
         position = record.position
         self._inbox.put(events.CancelAsked(shard, position))
-        if self._loop.ask(lambda state: _is_running(state, shard, position), True):
+        if self._loop.ask(lambda state: is_running(state, shard, position), True):
             return "cancelling"
         _, ended = self._waiters.wait(shard, [(position, position + 1)], CANCEL_S)
         if not ended:
@@ -380,21 +379,5 @@ SWEEP_S = 5.0
 SWEEP_FRAMES = 1000
 
 
-def _is_running(state: Any, shard: int, position: int) -> bool:
-    return shard not in state.shards or in_flight(state, shard, position) is not None
-
-
 def _overridden(policy: TaskPolicy, changes: dict[str, Any] | None) -> TaskPolicy:
     return msgspec.structs.replace(policy, **changes) if changes else policy
-
-
-def _with_running(record: TaskRecord, shard: int) -> Callable[[Any], TaskRecord]:
-    """The machine's word on a queued task: it may be running."""
-
-    def ask(state: Any) -> TaskRecord:
-        if record.state != "queued" or shard not in state.shards:
-            return record
-        running = in_flight(state, shard, record.position) is not None
-        return replace(record, state="running") if running else record
-
-    return ask
