@@ -1,7 +1,8 @@
 """A region in a Ray cluster of its own: run as a process, in a network namespace if there is one.
 
 Its input is a line of JSON: `spec`, `region`, and `bridge`, HOST:PORT at which the region's link
-can be reached from outside of the namespace. It says `ready`, and ends with its input.
+can be reached from outside of the namespace; and `reach`, pairs of a port and the host outside at
+which what is behind that port can be reached from within. It says `ready`, and ends with its input.
 """
 
 from __future__ import annotations
@@ -67,6 +68,8 @@ def main(order: dict[str, Any]) -> None:
     if order.get("bridge"):
         host, _, port = order["bridge"].rpartition(":")
         relay((host, int(port)), loopback(spec.region(order["region"]).link))
+    for port, host in order.get("reach", ()):
+        relay(("127.0.0.1", port), (host, port))
     directory = tempfile.mkdtemp(prefix="cf", dir="/tmp")
     ray.init(
         address="local", num_cpus=4, include_dashboard=False, object_store_memory=100_000_000,

@@ -50,7 +50,7 @@ class Wire:
         self.name, self.near, self.far = f"ch{tag}", f"cha{tag}", f"chb{tag}"
         octets = uuid.uuid4().bytes
         subnet = f"10.{100 + octets[0] % 100}.{octets[1]}"
-        self.far_host = f"{subnet}.2"
+        self.near_host, self.far_host = f"{subnet}.1", f"{subnet}.2"
         self._ip("netns", "add", self.name)
         self._ip("link", "add", self.near, "type", "veth", "peer", "name", self.far)
         self._ip("link", "set", self.far, "netns", self.name)
@@ -80,8 +80,12 @@ class TwoRegions:
 
     client: chimera.client.Swarm  #: there is one once it is up
 
-    def __init__(self, wire: Wire, directory: Path, handlers: str, **settings: Any) -> None:
-        """`settings` are further ones of the spec."""
+    def __init__(
+        self, wire: Wire, directory: Path, handlers: str, reach: tuple[int, ...] = (),
+        **settings: Any,
+    ) -> None:  # fmt: skip
+        """`settings` are further ones of the spec; `reach` are ports of servers on the near
+        loopback that are to be reached on the far one too, as long as the wire is not cut."""
         self.wire = wire
         self.directory = directory
         self._handlers = handlers
@@ -91,12 +95,15 @@ class TwoRegions:
         near_port = free_port()
         self.spec = self._spec(f"127.0.0.1:{near_port}", far_spec.name)
         host, _, port = bridge.rpartition(":")
-        self._relay = relay(("127.0.0.1", near_port), (host, int(port)))
+        self._relays = [relay(("127.0.0.1", near_port), (host, int(port)))]
+        self._relays += [relay((wire.near_host, port), ("127.0.0.1", port)) for port in reach]
         self._process = subprocess.Popen(
             [str(IP), "netns", "exec", wire.name, sys.executable, "-m", "benchmarks.far_region"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
-        self._tell(json.dumps({"spec": to_dict(far_spec), "region": "far", "bridge": bridge}))
+        order = {"spec": to_dict(far_spec), "region": "far", "bridge": bridge,
+                 "reach": [(port, wire.near_host) for port in reach]}  # fmt: skip
+        self._tell(json.dumps(order))
 
     def _spec(self, link: str, name: str = "") -> Spec:
         return Spec(
@@ -147,7 +154,8 @@ class TwoRegions:
         try:
             boot.down(self.spec.name, timeout_s=END_S)
         finally:
-            self._relay.close()
+            for one in self._relays:
+                one.close()
             assert self._process.stdin is not None
             self._process.stdin.close()
             try:
