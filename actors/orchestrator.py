@@ -27,6 +27,7 @@ from chimera.actors.broker import open_broker
 from chimera.actors.cluster import Cluster, own_name
 from chimera.actors.newsroom import Newsroom
 from chimera.actors.orchestrator_hands import Hands
+from chimera.actors.schemas import SchemaHome
 from chimera.errors import (
     ChimeraError,
     NotReady,
@@ -154,6 +155,13 @@ class Orchestrator:
             bus=spec.bus,
         )
 
+    @ray.method(concurrency_group="read")
+    def registry(self, op: str, arguments: dict[str, Any]) -> Any:
+        """Carry out an operation of the schema registry. Raises RegistryFault."""
+        with self._lock:
+            self._opened()
+        return self._schemas.call(op, arguments)
+
     @ray.method(concurrency_group="ctl")
     def apply(self, spec: dict[str, Any], by: str) -> int:
         """Bring about another spec; returns its generation once it is durable.
@@ -266,6 +274,7 @@ class Orchestrator:
             ordered = specs.from_dict(config.spec)
             declared = declare(stored, ordered, store.has_order(config.order))
             self._term = store.draw_term(self._name)
+            self._schemas = SchemaHome(store.registry_log(), declared.registry)
         except BaseException:
             store.close()
             raise

@@ -172,6 +172,7 @@ class SpecModel(Model):
     bus: Annotated[str, AfterValidator(_check_bus)] = setting("bus")
     readers: list[Name] = setting("readers")
     store: Annotated[str, AfterValidator(_check_store)] = setting("store")
+    registry: str = setting("registry")
     objects: str = setting("objects")
     worker_lease_s: float = setting("worker_lease_s")
     accept_lost_tail: bool = setting("accept_lost_tail")

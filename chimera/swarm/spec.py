@@ -95,6 +95,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     #: URL of the PostgreSQL database that holds journals and control stores; empty: files in
     #: `data_dir`
     store: str = ""
+    registry: str = ""  #: URL of the schema registry; empty: the swarm's own
     objects: str  #: URL of where large payloads and results are kept
     worker_lease_s: float = 30.0
     accept_lost_tail: bool = False
@@ -282,6 +283,7 @@ def leader_config(spec: Spec, region: str, generation: int) -> LeaderConfig:
         bus=spec.bus,
         store=spec.store,
         readers=spec.readers,
+        registry=spec.registry,
         payload_max_bytes=spec.payload_max_bytes,
     )
 
