@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from chimera.actors.schemas import known_to
 from chimera.bus.connect import connect
 from chimera.contracts.codec import Codec
-from chimera.contracts.own import OwnSchemas
 from chimera.traffic.intake import Broker
 from chimera.traffic.records import Writer
 from chimera.traffic.topics import topics
 
 
-def open_broker(url: str, swarm: str, shards: int, readers: tuple[str, ...], name: str) -> Broker:
-    """The broker, for the actor `name`; nothing is waited for. Raises InvalidRequest."""
-    codec = Codec(OwnSchemas())
+def open_broker(
+    url: str, swarm: str, shards: int, readers: tuple[str, ...], name: str, *, registry: str
+) -> Broker:
+    """The broker, for the actor `name`; nothing is waited for. Raises InvalidRequest.
+
+    `registry` is the URL of the schema registry; empty: the swarm's own.
+    """
+    codec = Codec(known_to(swarm, registry))
     source = f"/chimera/{swarm}/{name}"
     return Broker(connect(url), topics(swarm, shards, readers), codec, Writer(codec, url), source)

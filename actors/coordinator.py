@@ -105,7 +105,9 @@ class Coordinator:
         if not spec.bus:
             return None
         return Newsroom(
-            open_broker(spec.bus, spec.name, spec.shards, spec.readers, self._name),
+            open_broker(
+                spec.bus, spec.name, spec.shards, spec.readers, self._name, registry=spec.registry
+            ),
             self._name, self._store, self._loop.report,
             lambda: self._spec.region(self._region).leaders,
         )  # fmt: skip
@@ -149,6 +151,7 @@ class Coordinator:
             objects_url=self._spec.objects,
             payload_max_bytes=self._spec.payload_max_bytes,
             bus=self._spec.bus,
+            registry=self._spec.registry,
             epochs={
                 s.shard: s.epoch
                 for leader in report.leaders

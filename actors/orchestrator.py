@@ -153,6 +153,7 @@ class Orchestrator:
             objects_url=spec.objects,
             payload_max_bytes=spec.payload_max_bytes,
             bus=spec.bus,
+            registry=spec.registry,
         )
 
     @ray.method(concurrency_group="read")
@@ -274,7 +275,7 @@ class Orchestrator:
             ordered = specs.from_dict(config.spec)
             declared = declare(stored, ordered, store.has_order(config.order))
             self._term = store.draw_term(self._name)
-            self._schemas = SchemaHome(store.registry_log(), declared.registry)
+            self._schemas = SchemaHome(store.registry_log(), declared.spec.registry)
         except BaseException:
             store.close()
             raise
@@ -289,7 +290,9 @@ class Orchestrator:
             self._machine = machine
         spec = machine.spec
         if spec.bus:
-            bus = open_broker(spec.bus, spec.name, spec.shards, spec.readers, self._name)
+            bus = open_broker(
+                spec.bus, spec.name, spec.shards, spec.readers, self._name, registry=spec.registry
+            )
             Newsroom(bus, self._name, store)
         return begun[1:]
 

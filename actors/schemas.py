@@ -23,12 +23,12 @@ ASK_S = 5.0
 AGAIN_S = 5.0
 
 
-def known_to(swarm: str, registry: str, cluster: Cluster | None = None) -> Schemas:
+def known_to(swarm: str, registry: str) -> Schemas:
     """What an actor's codec asks: the registry at a URL, or (empty) the swarm's own."""
     if registry:
         return RemoteRegistry(registry)
-    asked = cluster or Cluster(names.namespace(swarm))
-    return OwnSchemas(lambda id: _found(asked, id))
+    cluster = Cluster(names.namespace(swarm))
+    return OwnSchemas(lambda id: _found(cluster, id))
 
 
 def _found(cluster: Cluster, id: int | UUID) -> str:

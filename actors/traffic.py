@@ -55,7 +55,14 @@ class Traffic:
         self._blobs: Blobs | None = None
         self._lock = threading.Lock()
         self._broker = (
-            open_broker(config.bus, config.swarm, config.shards, config.readers, name)
+            open_broker(
+                config.bus,
+                config.swarm,
+                config.shards,
+                config.readers,
+                name,
+                registry=config.registry,
+            )
             if config.bus
             else None
         )

@@ -100,10 +100,12 @@ def _through_broker(swarm: str, link: LeaderLink) -> LeaderLink:
     from chimera.client.broker import BrokerLink
     from chimera.contracts.codec import Codec
     from chimera.contracts.own import OwnSchemas
+    from chimera.contracts.remote import RemoteRegistry
     from chimera.traffic.records import Writer
     from chimera.traffic.topics import topics
 
-    writer = Writer(Codec(OwnSchemas()), settings.bus)
+    registry = RemoteRegistry(settings.registry) if settings.registry else OwnSchemas()
+    writer = Writer(Codec(registry), settings.bus)
     return BrokerLink(link, connect_bus(settings.bus), topics(swarm, settings.ring), writer)
 
 

@@ -177,7 +177,9 @@ class RayLink:
         for one in found:
             leaders.update(one.handles)
             if one.ring:
-                self.settings = Settings(one.ring, one.objects_url, one.payload_max_bytes, one.bus)
+                self.settings = Settings(
+                    one.ring, one.objects_url, one.payload_max_bytes, one.bus, one.registry
+                )
         # replaced, never changed: readers hold no lock; and only if there is news
         self._leaders = {**self._leaders, **leaders}
         if owners != self._owners:

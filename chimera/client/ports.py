@@ -94,6 +94,7 @@ class Settings:
     objects_url: str  #: where payloads and results over the inline limit are kept
     payload_max_bytes: int
     bus: str = ""  #: URL of the broker through which tasks come in; empty: there is none
+    registry: str = ""  #: URL of the schema registry; empty: the swarm's own
 
 
 class LeaderLink(Protocol):

@@ -99,8 +99,8 @@ _SPEC = (
        "database, which all machines reach, has them: `postgresql://USER@HOST/DATABASE`; the "
        "password stands there, or in `PGPASSWORD`", shown="files in the data directory",
        pattern=r"^(postgresql://.+)?$"),
-    _s("registry", "the swarm serves its own below `/registry`; a URL names another one that speaks "
-       "Confluent's REST API", shown="its own", pattern=r"^(https?://.+)?$"),
+    _s("registry", "the swarm serves its own below `/registry`; a URL names another one that "
+       "speaks Confluent's REST API", shown="its own", pattern=r"^(https?://.+)?$"),
     _s("objects", "payloads and results over 64 KiB stay out of the journals", default="",
        shown="`objects` in the data directory", pattern=r"^([a-z][a-z0-9+.-]*://.+)?$"),
     _s("worker_lease_s", "a worker that hears from no leader for so long exits and its unrecorded "

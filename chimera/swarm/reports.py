@@ -122,6 +122,7 @@ class LeaderConfig:
     drained: tuple[str, ...] = ()  #: workers that are to finish and go, among other names
     bus: str = ""  #: URL of the broker through which tasks come in; empty: there is none
     readers: tuple[str, ...] = ()  #: groups outside that read its events
+    registry: str = ""  #: URL of the schema registry; empty: the swarm's own
     payload_max_bytes: int = 16 * 1024 * 1024  #: larger payloads are refused
     store: str = ""  #: URL of the database that holds the journals; empty: files in `data_dir`
 
@@ -245,6 +246,7 @@ class Placement:
     objects_url: str = ""
     payload_max_bytes: int = 16 * 1024 * 1024  #: larger payloads are refused
     bus: str = ""  #: URL of the broker through which tasks come in; empty: there is none
+    registry: str = ""  #: URL of the schema registry; empty: the swarm's own
     #: shard → epoch, as its owner said: of two that claim a shard the higher one has it
     epochs: dict[int, int] = field(default_factory=dict)
 
