@@ -32,7 +32,7 @@ class ChimeraError(Exception):
     #: stable, machine-readable name of the fault
     code: ClassVar[str] = "error"
     #: the HTTP status that says the same
-    status: ClassVar[int] = 500
+    status: int = 500
     #: whether the same request may succeed later
     retryable: ClassVar[bool] = False
 
@@ -138,6 +138,10 @@ class RegistryFault(InvalidRequest):
     """The schema registry refuses. `details` has `error_code`, as its REST API has it."""
 
     code = "registry_fault"
+
+    def __init__(self, message: str = "", **details: Any) -> None:
+        super().__init__(message, **details)
+        self.status = self.error_code // 100 if self.error_code > 999 else self.error_code
 
     @property
     def error_code(self) -> int:

@@ -19,6 +19,7 @@ from chimera.serve import (
     health,
     metrics,
     problems,
+    registry,
     tasks,
     types,
 )
@@ -52,6 +53,7 @@ def build(gateway: Gateway) -> FastAPI:
     problems.install(app)
     for part in (tasks, batch, dead_letters, events, types, admin, health, metrics, docs):
         app.include_router(part.router)
+    app.mount("/registry", registry.build(gateway.registry))
     app.add_middleware(Edge, limits=gateway.limits)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # FastAPI's own way
     return app

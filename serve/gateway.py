@@ -23,6 +23,8 @@ TENANT_HEADER = "Chimera-Tenant"
 DEFAULT_TENANT = "default"
 #: how long an answer about the whole swarm may be used again, seconds
 STATUS_S = 0.2
+#: for the orchestrator to answer what is asked of the schema registry, seconds
+REGISTRY_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,12 @@ class Gateway:
     async def orchestrator(self, call: Callable[[Any], Any], timeout_s: float) -> Any:
         """Call the orchestrator. Raises what it raises, Unavailable if it does not answer."""
         return await asyncio.to_thread(self._call, call, timeout_s)
+
+    async def registry(self, op: str, arguments: dict[str, Any]) -> Any:
+        """Carry out an operation of the schema registry. Raises RegistryFault, Unavailable."""
+        return await self.orchestrator(
+            lambda handle: handle.registry.remote(op, arguments), REGISTRY_S
+        )
 
     def _call(self, call: Callable[[Any], Any], timeout_s: float) -> Any:
         cluster = Cluster(names.namespace(self.name))

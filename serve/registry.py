@@ -64,8 +64,7 @@ def _install(app: FastAPI) -> None:
     @app.exception_handler(ChimeraError)
     async def _ours(request: Request, fault: ChimeraError) -> Response:
         if isinstance(fault, RegistryFault):
-            code = fault.error_code
-            return _refusal(code // 100 if code > 999 else code, code, fault.message)
+            return _refusal(fault.status, fault.error_code, fault.message)
         if isinstance(fault, Unavailable):
             headers = {"Retry-After": str(max(1, math.ceil(fault.retry_after)))}
             return _refusal(503, 50003, fault.message, headers)

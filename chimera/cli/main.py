@@ -11,7 +11,7 @@ import click
 #: command → its module in this package, in the order in which help lists them
 COMMANDS = (
     "up", "down", "dev", "status", "apply", "scale", "drain", "pause", "resume", "submit", "result",
-    "serve", "bus", "doctor", "sim",
+    "serve", "bus", "registry", "doctor", "sim",
 )  # fmt: skip
 
 
