@@ -27,6 +27,7 @@ from chimera.errors import (
     NotOwner,
     NotReady,
     StaleEpoch,
+    StoreFull,
     Unavailable,
     UnknownTaskType,
 )
@@ -34,7 +35,7 @@ from chimera.frames import command
 from chimera.store import opened
 from chimera.store.journal import SqliteJournal
 from chimera.store.protocol import Journal, Receipt, Recovered, SourcePosition
-from chimera.swarm.leader.events import Appended, Event, NewFrame, Quarantined, Taken
+from chimera.swarm.leader.events import Appended, Event, NewFrame, Quarantined, ShardLost, Taken
 from chimera.swarm.policy import TASK_OPTIONS, TaskPolicy
 from chimera.swarm.reports import LeaderConfig, Owner, ShardInfo, TakeOrder
 
@@ -125,9 +126,13 @@ class Shards:
             whole = source if len(good) == len(frames) else None
             answers = iter(self._append(journal, good, whole))
         except StaleEpoch:
-            self.drop(shard)
+            self._lose(shard)
             return [NotOwner(f"shard {shard} has a new owner", shard=shard).to_wire()] * len(frames)
+        except (NotOwner, StoreFull) as error:
+            return [error.to_wire()] * len(frames)
         except ChimeraError as error:
+            # what was written is not known: whoever takes the shard next reads it again (P22)
+            self._lose(shard)
             return [error.to_wire()] * len(frames)
         out: list[Receipt | dict[str, Any]] = []
         for frame, head in zip(frames, heads, strict=True):
@@ -139,6 +144,10 @@ class Shards:
             if not answer.duplicate and isinstance(head, command.Head):
                 self.accepted(shard, frame, head, answer)
         return out
+
+    def _lose(self, shard: int) -> None:
+        self.drop(shard)
+        self._tell(ShardLost(shard))
 
     def _append(
         self, journal: Journal, frames: list[bytes], source: SourcePosition | None

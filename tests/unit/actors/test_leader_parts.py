@@ -18,7 +18,7 @@ from chimera.actors import processes
 from chimera.actors.recorder import Recorder
 from chimera.actors.shards import Shards, open_journal, unix_ms
 from chimera.actors.waiters import Waiters
-from chimera.errors import CorruptFrame, NotOwner, StaleEpoch
+from chimera.errors import CorruptFrame, NotOwner, StaleEpoch, Unavailable
 from chimera.frames import command, outcome
 from chimera.store.protocol import Receipt
 from chimera.swarm.facts import Settlement, Single
@@ -127,6 +127,27 @@ def test_an_order_with_another_epoch_is_refused_with_the_true_one(shards: Shards
     with pytest.raises(StaleEpoch) as refused:
         shards.check_order(TakeOrder(term=1, shard=0, epoch=0))
     assert refused.value.details["epoch"] == 1
+
+
+def test_after_a_commit_of_unknown_fate_the_shard_is_read_again(
+    shards: Shards, told: queue.SimpleQueue[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = shards.journal(0)
+    real = journal.append
+
+    def cut_off(*args: Any) -> Any:
+        real(*args)
+        raise Unavailable("the server went away in the middle of COMMIT")
+
+    monkeypatch.setattr(type(journal), "append", lambda _, *args: cut_off(*args))
+    (answer,) = shards.append(0, (frame(0, 3),))
+    monkeypatch.undo()
+    assert answer["code"] == Unavailable.code  # type: ignore[index]
+    assert told.get_nowait() == ShardLost(0), "else nobody runs what was committed"
+    again = shards.check_order(TakeOrder(term=1, shard=0, epoch=1))
+    assert again is not None
+    taken = shards.take(again, TakeOrder(term=1, shard=0, epoch=1))
+    assert [new.count for new in taken.frames] == [3]
 
 
 def test_a_region_that_has_not_heard_of_the_newer_spec_cannot_take_a_shard_back(
