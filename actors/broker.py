@@ -19,4 +19,4 @@ def open_broker(
     """
     codec = Codec(known_to(swarm, registry))
     source = f"/chimera/{swarm}/{name}"
-    return Broker(connect(url), topics(swarm, shards, readers), codec, Writer(codec, url), source)
+    return Broker(connect(url), topics(swarm, shards, readers), codec, Writer(codec), source)

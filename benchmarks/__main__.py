@@ -37,6 +37,7 @@ BENCHMARKS = {
         "Kill, and pause, leaders; kill those above and below them; under load.", 100
     ),
     "regions": Benchmark("Cut a region off in a network namespace, and heal it.", 10),
+    "backends": Benchmark("Brokers and databases beside the embedded defaults.", 3),
     "memory": Benchmark("A leader with a million queued commands.", 1),
     "startup": Benchmark("From nothing to a swarm that serves.", 5),
     "profile": Benchmark("Where the processor's time goes, by process and by function.", 1),

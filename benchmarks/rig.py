@@ -201,10 +201,20 @@ def kill(owner: Owner) -> int:
 
 @contextlib.contextmanager
 def swarm(
-    data_dir: Path, *, fsync: bool = False, leaders: int = 2, workers: int = 1, **settings: Any
+    data_dir: Path,
+    *,
+    fsync: bool = False,
+    leaders: int = 2,
+    workers: int = 1,
+    before: Callable[[str], None] = lambda name: None,
+    **settings: Any,
 ) -> Iterator[Swarm]:
-    """A swarm of its own, down again at the end. `settings` are further keys of the spec."""
+    """A swarm of its own, down again at the end. `settings` are further keys of the spec.
+
+    `before` is called with its name before it is brought up.
+    """
     name = f"bench-{uuid.uuid4().hex[:6]}"
+    before(name)
     place = data_dir / name
     lines = [
         f"name: {name}",

@@ -23,12 +23,14 @@ from rich.console import Console
 import chimera
 from chimera.config import make_spec
 from chimera.swarm.reports import SwarmStatus
+from chimera.swarm.spec import Spec
 
-NAME = "example"
 #: Ray's sockets lie below; Unix allows their paths 107 bytes, of which Ray needs about 80
 TMP_LENGTH_MAX = 24
 #: Ray's processes end by themselves after it was shut down, within seconds
 STRAGGLERS_S = 15.0
+#: for a broker to make topics, seconds
+PROVISION_S = 60.0
 #: read by Ray when it is imported, which is why that is done late
 QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a word on GPUs
@@ -42,12 +44,13 @@ QUIET = {
 class LocalSwarm:
     """A running swarm and a client of it."""
 
+    name: str
     client: Any
 
     def status(self) -> SwarmStatus:
         from chimera.actors import boot
 
-        return boot.status(NAME)
+        return boot.status(self.name)
 
     def counters(self) -> dict[str, int]:
         """What leaders and coordinator have counted since they began, all together."""
@@ -60,8 +63,13 @@ class LocalSwarm:
 
 
 @contextmanager
-def local_swarm(handlers: Sequence[str], console: Console) -> Iterator[LocalSwarm]:
-    """Two leaders and about one worker a core, on a Ray of its own. Ends all of it."""
+def local_swarm(handlers: Sequence[str], console: Console, **settings: str) -> Iterator[LocalSwarm]:
+    """Two leaders and about one worker a core, on a Ray of its own. Ends all of it.
+
+    `settings` are further ones of its spec, e.g. `bus` and `store`.
+    """
+    # what a broker or a database keeps of it must not meet what it keeps of the next one
+    name = f"example-{secrets.token_hex(3)}"
     _end_on_sigterm()
     with ExitStack() as after:
         base = tempfile.gettempdir()
@@ -82,18 +90,21 @@ def local_swarm(handlers: Sequence[str], console: Console) -> Iterator[LocalSwar
             console.print(f"It asks for the token in {token}")
         spec = make_spec(
             {
-                "name": NAME,
+                "name": name,
                 "handlers": list(handlers),
                 "data_dir": str(directory / "data"),
                 "regions": [{"leaders": 2, "workers": max(1, (os.cpu_count() or 2) // 2)}],
+                **settings,
             }
         )
-        after.callback(_down, console)
+        if spec.bus:
+            _provision(spec)
+        after.callback(_down, name, console)
         with console.status("starting the swarm") as status:
             ready = boot.up(spec, on_progress=lambda step: status.update(f"swarm: {step}"))
         console.print(f"Swarm ready: {ready.summary}")
-        with chimera.connect(NAME) as client:
-            yield LocalSwarm(client)
+        with chimera.connect(name) as client:
+            yield LocalSwarm(name, client)
 
 
 def _prepare(directory: Path) -> None:
@@ -124,11 +135,23 @@ def _start_ray(directory: Path) -> str:
     return f"http://{context.dashboard_url}" if context.dashboard_url else "not available"
 
 
-def _down(console: Console) -> None:
+def _provision(spec: Spec) -> None:
+    """Make the swarm's topics on its broker."""
+    from chimera.bus.connect import connect
+    from chimera.traffic.topics import topics
+
+    bus = connect(spec.bus)
+    try:
+        bus.provision(tuple(topics(spec.name, spec.shards)), PROVISION_S)
+    finally:
+        bus.close(PROVISION_S)
+
+
+def _down(name: str, console: Console) -> None:
     from chimera.actors import boot
 
     with console.status("ending the swarm"):
-        boot.down(NAME)
+        boot.down(name)
 
 
 def _remove(directory: Path) -> None:

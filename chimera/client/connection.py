@@ -105,7 +105,7 @@ def _through_broker(swarm: str, link: LeaderLink) -> LeaderLink:
     from chimera.traffic.topics import topics
 
     registry = RemoteRegistry(settings.registry) if settings.registry else OwnSchemas()
-    writer = Writer(Codec(registry), settings.bus)
+    writer = Writer(Codec(registry))
     return BrokerLink(link, connect_bus(settings.bus), topics(swarm, settings.ring), writer)
 
 

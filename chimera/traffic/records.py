@@ -1,4 +1,7 @@
-"""Events as records of a bus and back: where a broker keeps their CloudEvents attributes."""
+"""Events as records of a bus, and what their CloudEvents attributes say.
+
+Headers are those of Kafka's protocol binding; a bus on another broker has them as that one does.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,10 @@ from chimera.contracts.events import Event
 
 
 class Writer:
-    """Makes records of events, in the binding of one kind of broker. Safe for threads."""
+    """Makes records of events. Safe for threads."""
 
-    def __init__(self, codec: Codec, url: str) -> None:
+    def __init__(self, codec: Codec) -> None:
         self._codec = codec
-        self._amqp = url.startswith("amqp")
 
     def record(
         self, topic: Topic, partition: int, event: Event, envelope: Envelope, subject: str = ""
@@ -24,22 +26,12 @@ class Writer:
         Raises ValueError for what its schema does not allow, and what the registry raises.
         """
         message = self._codec.encode(event, envelope)
-        if self._amqp:
-            found = message.amqp_properties().items()
-            headers = [("content-type", envelope.datacontenttype.encode())]
-            headers += [(name, text.encode()) for name, text in found]
-        else:
-            headers = message.kafka_headers()
+        headers = tuple(message.kafka_headers())
         return Record(
-            topic.name, partition, message.value, message.key, tuple(headers), envelope.time,
-            subject,
-        )  # fmt: skip
+            topic.name, partition, message.value, message.key, headers, envelope.time, subject
+        )
 
 
 def envelope(record: Received) -> Envelope | None:
-    """The CloudEvents attributes of a record, whatever the broker; None if it has none.
-
-    Raises BadRecord.
-    """
-    found = cloudevents.from_kafka(record.headers)
-    return found if found is not None else cloudevents.from_amqp(dict(record.headers))
+    """The CloudEvents attributes of a record; None if it has none. Raises BadRecord."""
+    return cloudevents.from_kafka(record.headers)

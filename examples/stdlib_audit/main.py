@@ -34,6 +34,12 @@ from examples.stdlib_audit.report import Measured, Row, digest, reduce, show
 
 HANDLERS = "examples.stdlib_audit.tasks"
 OUTPUT = Path("build/stdlib_audit")
+#: settings of a spec → what they are for
+BACKENDS = {
+    "bus": "send the tasks through this broker, e.g. kafka://127.0.0.1:9092",
+    "store": "keep journals in this database, e.g. postgresql://chimera@127.0.0.1/chimera",
+    "objects": "keep large payloads and results here, e.g. s3://chimera",
+}
 
 
 class Source(NamedTuple):
@@ -189,11 +195,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--chaos", action="store_true", help="kill parts of the swarm half way")
     parser.add_argument("--limit", type=int, help="measure so many files, taken evenly")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="directory of the report")
+    for name, what in BACKENDS.items():
+        parser.add_argument(f"--{name}", metavar="URL", help=what)
     args = parser.parse_args(argv)
+    backends = {name: getattr(args, name) for name in BACKENDS if getattr(args, name)}
     console = Console(highlight=False)
     sources = find(args.limit)
     console.print(f"{len(sources):,} Python files to measure, one durable task each.")
-    with local_swarm([HANDLERS], console) as local:
+    with local_swarm([HANDLERS], console, **backends) as local:
         run = chaotic if args.chaos else plain
         return run(local, sources, args.output, console)
 

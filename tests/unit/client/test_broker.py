@@ -42,7 +42,7 @@ class Leaders(FakeLeaders):
         self.intakes = [self.intake(shard) for shard in range(2)]
 
     def intake(self, shard: int) -> Intake:
-        writer = Writer(self.codec, "kafka:")
+        writer = Writer(self.codec)
         broker = Broker(self.bus, TOPICS, self.codec, writer, "/chimera/t/leader")
         return Intake(
             shard, broker, self, self.receipts, lambda body: (body, False), lambda *_: None
@@ -80,7 +80,7 @@ class World:
         self.leaders = Leaders(self.broker)
         self.leaders.bus.provision(tuple(TOPICS), 1.0)
         self.link = BrokerLink(
-            self.leaders, MemoryBus(self.broker), TOPICS, Writer(self.leaders.codec, "kafka:")
+            self.leaders, MemoryBus(self.broker), TOPICS, Writer(self.leaders.codec)
         )
         blobs = MemoryBlobs()
         self.core = Core("t", self.link, lambda url: blobs)

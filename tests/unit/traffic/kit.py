@@ -53,7 +53,7 @@ class World:
         self.topics = topics("t", 4)
         self.bus.provision(tuple(self.topics), 1.0)
         self.codec = Codec(OwnSchemas())
-        self.writer = Writer(self.codec, "kafka:" if seeks else "amqp:")
+        self.writer = Writer(self.codec)
         self.receipts = Receipts()
         self.intake: Intake | None = None
         self.take_over()
