@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+from chimera import names
 from chimera.frames import outcome
 from chimera.store.journal import receipts, schema
 
@@ -17,24 +19,37 @@ def outcomes_by_count(data_dir: Path) -> Counter[int]:
     for path in journals(data_dir):
         with closing(schema.connect(str(path), fsync=False, read_only=True)) as db:
             db.execute("BEGIN")  # one snapshot
-            found += _outcomes_of(db)
+            found += _outcomes_of(db.execute)
     return found
 
 
-def _outcomes_of(db: sqlite3.Connection) -> Counter[int]:
-    (size,) = db.execute("SELECT next_position FROM shard").fetchone()
-    (count,) = db.execute("SELECT coalesce(sum(count), 0) FROM commands").fetchone()
+def outcomes_in_database(url: str, swarm: str, shards: int) -> Counter[int]:
+    """The same of journals in PostgreSQL."""
+    from chimera.store.postgres.link import Link  # its driver is an extra
+
+    found: Counter[int] = Counter()
+    for shard in range(shards):
+        link = Link(url, "ledger", names.database_namespace(swarm, f"{shard:04d}"))
+        with closing(link):
+            link.script("BEGIN ISOLATION LEVEL REPEATABLE READ")
+            found += _outcomes_of(link.execute)
+    return found
+
+
+def _outcomes_of(execute: Callable[..., Any]) -> Counter[int]:
+    (size,) = execute("SELECT next_position FROM shard").fetchone()
+    (count,) = execute("SELECT coalesce(sum(count), 0) FROM commands").fetchone()
     times = bytearray(size)
     accepted = bytearray(size)
-    for position, tasks, receipt in db.execute("SELECT position, count, receipt FROM commands"):
+    for position, tasks, receipt in execute("SELECT position, count, receipt FROM commands"):
         accepted[position : position + tasks] = b"\1" * tasks
         for skip in receipts.unpack(receipt)[0]:
             accepted[position + skip.index] = 0
             count -= 1
-    for position, tasks, states in db.execute("SELECT position, count, states FROM outcomes"):
+    for position, tasks, states in execute("SELECT position, count, states FROM outcomes"):
         for index, state in enumerate(states or bytes([outcome.SUCCEEDED]) * tasks):
             times[position + index] += state != outcome.OPEN
-    for (position,) in db.execute("SELECT position FROM singles"):
+    for (position,) in execute("SELECT position FROM singles"):
         times[position] += 1
     found = Counter(n for n, is_task in zip(times, accepted, strict=True) if is_task)
     if sum(found.values()) != count:

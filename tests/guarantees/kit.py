@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import chimera
-from benchmarks.ledger import outcomes_by_count
+from benchmarks.ledger import outcomes_by_count, outcomes_in_database
 from chimera import names
 from chimera.actors import boot, processes
 from chimera.actors.cluster import Cluster
@@ -256,7 +256,12 @@ class World:
 
     def check_one_outcome_each(self, tasks: int | None = None) -> None:
         """Every accepted task has one recorded outcome; `tasks` of them, if that is known."""
-        found = outcomes_by_count(self.data_dir)
+        spec = self.spec
+        found = (
+            outcomes_in_database(spec.store, spec.name, spec.shards)
+            if spec.store
+            else outcomes_by_count(self.data_dir)
+        )
         assert set(found) <= {1}, f"tasks by outcomes: {dict(found)}"
         assert tasks is None or found[1] == tasks
 

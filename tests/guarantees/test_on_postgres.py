@@ -1,0 +1,57 @@
+"""G1, G2 and G4 with journals and control stores in PostgreSQL: accept once, record one outcome,
+whoever dies, the database included."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from chimera.cli.status import plain
+from tests.guarantees.kit import Lines, notes, open_gate, payloads, times_run, until
+from tests.servers.postgres import Postgres, own_postgres
+
+__all__ = ["own_postgres"]
+pytestmark = pytest.mark.cluster
+
+
+def test_leaders_coordinators_and_the_database_die(own_postgres: Postgres, make_swarm):
+    world = make_swarm(store=own_postgres.url(), shards=4)
+    log = world.dir / "log"
+    ran = Lines(log)
+
+    def go_on() -> None:
+        mark = ran() + 500
+        until(lambda: ran() >= mark)
+
+    bulk = world.client.submit_many("work", payloads(20_000, log, ms=0.2))
+    go_on()
+    world.kill(world.region().leaders[0].process)
+    go_on()
+    own_postgres.kill()
+    own_postgres.start()
+    go_on()
+    world.kill(world.region().process)
+    world.kill(until(world.status).process)
+    assert list(bulk.results(timeout_s=100)) == list(range(20_000))
+    status = world.settle()
+    assert "s3cret" not in str(plain(status))
+    world.check_one_outcome_each(20_000)
+    assert not list(world.data_dir.rglob("*.sqlite"))
+    assert set(times_run(notes(log)).values()) == {1}
+
+
+def test_a_leader_that_was_stopped_writes_nothing_more(own_postgres: Postgres, make_swarm):
+    world = make_swarm(store=own_postgres.url(), shards=2)
+    log, gate = world.dir / "log", world.dir / "gate"
+    bulk = world.client.submit_many("work", payloads(400, log, gate=str(gate)))
+    until(Lines(log))
+    frozen = world.region().leaders[0]
+    os.kill(frozen.process.pid, signal.SIGSTOP)
+    until(lambda: frozen.leader not in set(world.region().placement.values()))
+    open_gate(gate)
+    os.kill(frozen.process.pid, signal.SIGCONT)
+    assert list(bulk.results(timeout_s=100)) == list(range(400))
+    world.settle()
+    world.check_one_outcome_each(400)
