@@ -68,12 +68,12 @@ class Parcel:
         count = min(len(self.payloads), limit)
         return [ids.format_id(session, shard, first + i) for i in range(count)]
 
-    def unknown(self) -> OutcomeUnknown:
+    def unknown(self, why: str = "") -> OutcomeUnknown:
         """What to tell its caller when nobody knows whether it was accepted (P13)."""
         named = self.ids()
         return OutcomeUnknown(
             f"{len(self.payloads)} task(s) may or may not have been accepted: ask by id, "
-            f"first {named[0] if named else 'unsent'}",
+            f"first {named[0] if named else 'unsent'}" + (f" ({why})" if why else ""),
             ids=named,
         )
 
@@ -89,6 +89,8 @@ class Frame:
     unsure: bool = False
     #: the last refusal
     refusal: ChimeraError | None = None
+    #: why the last call got no answer, for a person
+    silence: str = ""
 
     @property
     def until(self) -> float:
@@ -124,7 +126,7 @@ class Frame:
         """Its time is over: unknown if it may have been accepted, else what refused it last."""
         for parcel in self.parcels:
             if self.unsure or self.refusal is None:
-                parcel.promise.fail(parcel.unknown())
+                parcel.promise.fail(parcel.unknown(self.silence))
             else:
                 parcel.promise.fail(self.refusal)
 

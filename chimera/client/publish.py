@@ -258,7 +258,7 @@ class Publisher:
         """The call as a whole was not answered, or answered with an error."""
         if isinstance(fault, (Gone, Silent)):
             for frame in flight.frames:
-                frame.unsure = True
+                frame.unsure, frame.silence = True, str(fault)
         elif isinstance(fault, (Unavailable, Fenced)):
             for frame in flight.frames:
                 frame.refusal = fault if isinstance(fault, NoOwner) else NotReady(str(fault))

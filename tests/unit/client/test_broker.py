@@ -15,7 +15,7 @@ from chimera.client.ports import Gone, NoOwner, Pending, Promise, failed
 from chimera.client.swarm import Swarm
 from chimera.contracts.codec import Codec
 from chimera.contracts.own import OwnSchemas
-from chimera.errors import ChimeraError, OutcomeUnknown, Overloaded, TopicMissing
+from chimera.errors import BusUnauthorized, ChimeraError, OutcomeUnknown, Overloaded, TopicMissing
 from chimera.frames import command
 from chimera.store.protocol import Receipt, SourcePosition
 from chimera.swarm.policy import TaskPolicy
@@ -199,6 +199,18 @@ def test_a_broker_that_is_down_is_waited_for(world: World) -> None:
     world.broker.restart()
     eventually(lambda: done)
     assert not isinstance(done[0], Exception)
+
+
+def test_a_broker_that_stays_away_is_named_in_the_error(world: World) -> None:
+    world.broker.crash()
+    with pytest.raises(OutcomeUnknown, match="the broker is down"):
+        world.swarm.submit("echo", 7, timeout_s=0.5)
+
+
+def test_a_broker_that_refuses_us_is_told_at_once(world: World) -> None:
+    world.broker.fault = BusUnauthorized("user `client` is not allowed to write")
+    with pytest.raises(BusUnauthorized, match="not allowed to write"):
+        world.swarm.submit("echo", 7)
 
 
 def test_a_topic_that_is_not_there_is_told_at_once(world: World) -> None:
