@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any, TextIO
 
 import click
@@ -32,8 +32,9 @@ class Output:
     def __init__(self, json: bool, debug: bool) -> None:
         self.json = json
         self.debug = debug
-        self.console = _console(sys.stdout, stderr=False)
-        self.notes = _console(sys.stderr, stderr=True)
+        self._stdout = sys.stdout
+        self.console = _console(sys.stdout)
+        self.notes = _console(sys.stderr)
 
     @property
     def is_live(self) -> bool:
@@ -43,11 +44,15 @@ class Output:
     def result(self, value: Any, show: Callable[[], object] | None = None) -> None:
         """The command's result: as JSON, or as `show` prints it (default: the value as it is)."""
         if self.json:
-            click.echo(dump(value))
+            self.line(dump(value))
         elif show is not None:
             show()
         else:
-            click.echo(value)
+            self.line(str(value))
+
+    def line(self, text: str) -> None:
+        """A line of the result, just as it is."""
+        click.echo(text, file=self._stdout)
 
     def note(self, text: str) -> None:
         """A step on the way; for people only."""
@@ -83,10 +88,10 @@ class Output:
         return exit_code(fault)
 
 
-def _console(stream: TextIO, stderr: bool) -> Console:
+def _console(stream: TextIO) -> Console:
     """Colours for people, whole lines for programs."""
     return Console(
-        stderr=stderr,
+        file=stream,
         no_color=bool(os.environ.get("NO_COLOR")),
         highlight=False,
         soft_wrap=True,
@@ -134,7 +139,9 @@ def command(of_a_swarm: bool = True) -> Callable[[Callable[..., Any]], click.Com
         def run(json: bool, debug: bool, **options: Any) -> None:
             out = Output(json, debug)
             try:
-                code = function(out, **options)
+                # what libraries print is no result: Ray tells of dead workers on stdout
+                with redirect_stdout(sys.stderr):
+                    code = function(out, **options)
             except (click.ClickException, click.exceptions.Exit, click.Abort):
                 raise
             except KeyboardInterrupt:

@@ -25,5 +25,5 @@ def result(
         found = connected.handle(task_id).result(timeout)
     out.result(
         {"id": task_id, "result": found},
-        lambda: click.echo(msgspec.json.encode(found).decode()),
+        lambda: out.line(msgspec.json.encode(found).decode()),
     )

@@ -70,7 +70,7 @@ def submit(
             return 0
         result = handle.result(max(timeout - (time.monotonic() - began), 0.0))
         said = {"id": handle.id, "duplicate": handle.duplicate, "result": result}
-        out.result(said, lambda: click.echo(msgspec.json.encode(result).decode()))
+        out.result(said, lambda: out.line(msgspec.json.encode(result).decode()))
         return 0
 
 
@@ -118,7 +118,7 @@ def _submit_lines(
         bars.update(bar, description="submitted", total=len(bulk), completed=len(bulk))
         if not wait:
             for handle in bulk:
-                click.echo(_line({"id": handle.id}) if out.json else handle.id)
+                out.line(_line({"id": handle.id}) if out.json else handle.id)
             return 0
         return _print_results(out, bars, bulk, timeout)
 
@@ -131,9 +131,9 @@ def _print_results(out: Output, bars: Progress, bulk: Bulk, timeout: float) -> i
         if isinstance(result, Exception):
             failed += 1
             code = result.code if isinstance(result, TaskError) else "refused"
-            click.echo(_line({"id": handle.id, "error": code, "message": str(result)}))
+            out.line(_line({"id": handle.id, "error": code, "message": str(result)}))
         else:
-            click.echo(_line({"id": handle.id, "result": result}))
+            out.line(_line({"id": handle.id, "result": result}))
     if failed:
         out.note(f"{failed} of {len(bulk)} tasks did not succeed")
     return ERROR if failed else 0

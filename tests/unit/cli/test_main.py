@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from chimera.cli.main import COMMANDS, main
+from chimera.cli.output import Output, command
 from tests.unit.cli.kit import chimera
 
 
@@ -49,3 +52,14 @@ def test_help_imports_no_ray():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
+
+
+def test_what_a_library_prints_is_no_result():
+    @command(of_a_swarm=False)
+    def chatty(out: Output) -> None:
+        print("a worker died somewhere")
+        out.result({"done": True})
+
+    run = CliRunner().invoke(chatty, ["--json"])
+    assert json.loads(run.stdout) == {"done": True}
+    assert "somewhere" in run.stderr
