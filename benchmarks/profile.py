@@ -1,4 +1,4 @@
-"""Where the processor's time goes for a no-op task: by process and by function."""
+"""Where the processor's time goes for a no-op and a ruled task: by process and by function."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import psutil
 
 from benchmarks import clients, rig
 from benchmarks.common import Document, Settings
-from benchmarks.throughput import COUNT_MAX
 
+#: tasks of one bulk, and of one go of ruled traffic
+BULK = 100_000
+RULED = 240_000
 #: in the order of the table
 ROLES = (
     "client", "leaders", "workers", "coordinator", "orchestrator", "results", "raylet", "gcs",
@@ -74,20 +76,33 @@ class Spent:
         return spent
 
 
-def _loop(swarm: rig.Swarm, seconds: float) -> tuple[int, float]:
-    """No-op tasks for so long; returns how many, and how long it was."""
+Traffic = Callable[[rig.Swarm], clients.Span]
+
+
+def _noop(swarm: rig.Swarm) -> clients.Span:
+    return clients.submit_and_read(swarm.client(), clients.Work("bench.noop"), BULK)
+
+
+def _ruled(swarm: rig.Swarm) -> clients.Span:
+    return clients.submit_ruled(swarm.client, RULED)
+
+
+TRAFFIC: dict[str, Traffic] = {"no-op": _noop, "ruled": _ruled}
+
+
+def _loop(swarm: rig.Swarm, seconds: float, traffic: Traffic = _noop) -> tuple[int, float]:
+    """Tasks for so long; returns how many, and how long it was."""
     began = time.monotonic()
     done = 0
     while time.monotonic() - began < seconds:
-        count = min(COUNT_MAX, 100_000)
-        clients.submit_and_read(swarm.client(), clients.Work("bench.noop"), count)
-        done += count
+        done += traffic(swarm).count
     return done, time.monotonic() - began
 
 
-def _by_process(document: Document, swarm: rig.Swarm, how: str, seconds: float) -> None:
+def _by_process(document: Document, swarm: rig.Swarm, name: str, how: str, seconds: float) -> None:
+    _loop(swarm, seconds / 5, TRAFFIC[name])
     spent = Spent()
-    done, took_s = _loop(swarm, seconds)
+    done, took_s = _loop(swarm, seconds, TRAFFIC[name])
     by_role = spent.seconds()
     rows = [
         [role, f"{1e6 * by_role[role] / done:.2f}", f"{100 * by_role[role] / took_s:.0f}"]
@@ -97,7 +112,7 @@ def _by_process(document: Document, swarm: rig.Swarm, how: str, seconds: float) 
     total = sum(by_role.values())
     rows.append(["all", f"{1e6 * total / done:.2f}", f"{100 * total / took_s:.0f}"])
     document.table(
-        f"Processor time of {done:,} no-op tasks at {done / took_s:,.0f}/s, {how}",
+        f"Processor time of {done:,} {name} tasks at {done / took_s:,.0f}/s, {how}",
         ["who", "µs a task", "% of a core"],
         rows,
     )
@@ -165,8 +180,8 @@ def run(document: Document, settings: Settings) -> None:
         for fsync in settings.fsyncs:
             how = "fsync" if fsync else "no fsync"
             with rig.swarm(data_dir, fsync=fsync) as swarm:
-                _loop(swarm, seconds / 5)
-                _by_process(document, swarm, how, seconds)
+                for name in TRAFFIC:
+                    _by_process(document, swarm, name, how, seconds)
                 _idle(document, how, seconds)
                 spy = _find_spy()
                 if spy is None:
