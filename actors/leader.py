@@ -240,6 +240,7 @@ class Leader:
             counters = dict(self._loop.machine.state.counters)
             latency = self._latency()
         counters["lost_tails"] = self._shards.lost_tails
+        counters.update(self._traffic.counters())
         return LeaderReport(
             leader=self._name,
             process=self._process,

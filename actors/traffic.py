@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from chimera.actors.broker import open_broker
@@ -54,6 +55,7 @@ class Traffic:
         self._contracts = Contracts()
         self._blobs: Blobs | None = None
         self._lock = threading.Lock()
+        self._counters: Counter[str] = Counter()
         self._broker = (
             open_broker(
                 config.bus,
@@ -83,6 +85,15 @@ class Traffic:
             raise InvalidRequest("this swarm has no broker")
         self._shards.journal(shard)
         return self._receipts.wait(shard, [(t, s, f) for t, s, f in senders], wait_s)
+
+    def counters(self) -> dict[str, int]:
+        """What went through the broker since this process began; empty without one."""
+        with self._lock:
+            return dict(self._counters)
+
+    def _count(self, name: str, more: int) -> None:
+        with self._lock:
+            self._counters[name] += more
 
     def stop(self) -> None:
         """Leave the broker."""
@@ -128,13 +139,16 @@ class Traffic:
         try:
             while goes_on():
                 try:
-                    intake.turn(FETCH_S)
+                    turned = intake.turn(FETCH_S)
                 except (NotOwner, Fenced):
                     return
                 except ChimeraError as fault:
                     self._fault(fault, key)
                     continue
                 self._mend(key)
+                self._count("records_taken", turned.taken)
+                self._count("records_refused", turned.refused)
+                self._count("records_lost", turned.lost)
                 if time.monotonic() - trimmed >= TRIM_S:
                     trimmed = time.monotonic()
                     intake.trim(CLOSE_S)
@@ -146,7 +160,9 @@ class Traffic:
         outbox = Outbox(self._shards.journal(shard), self._broker)
         while goes_on():
             turn = self._waiters.turn(shard)
-            if not outbox.turn():
+            published = outbox.turn()
+            self._count("events_published", published)
+            if not published:
                 self._mend(key)
                 self._waiters.wait_for_turn(shard, turn, POLL_S)
 

@@ -45,6 +45,10 @@ _COUNTERS = {
     "fenced": ("chimera_fenced_writes", "Writes refused because somebody newer owns the shard."),
     "outcomes_refused": ("chimera_duplicate_outcomes", "Outcomes of tasks that had one already."),
     "lost_tails": ("chimera_lost_tails", "Journals that lost acknowledged commits."),
+    "records_taken": ("chimera_bus_records_taken", "Records of commands that were decided."),
+    "records_refused": ("chimera_bus_records_refused", "Records that were told as dead letters."),
+    "records_lost": ("chimera_bus_positions_lost", "Times the broker had lost what was next."),
+    "events_published": ("chimera_bus_events_published", "Results and dead letters published."),
 }
 _HISTOGRAMS = {
     "queue": ("chimera_queue_to_start_seconds", "From acceptance to dispatch."),

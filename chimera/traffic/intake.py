@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from chimera.bus.protocol import EARLIEST, Bus, Received, Record, first_error
 from chimera.contracts.cloudevents import Envelope
@@ -62,6 +62,14 @@ class Broker:
     source: str  #: CloudEvents source of what this owner publishes
 
 
+class Turn(NamedTuple):
+    """What a turn did with records."""
+
+    taken: int = 0  #: decided: accepted or refused
+    refused: int = 0
+    lost: int = 0  #: 1 if the broker had lost what was next
+
+
 class Intake:
     """One shard's commands, for as long as it is served here. Belongs to one thread."""
 
@@ -83,10 +91,9 @@ class Intake:
         self._parts: list[Part] | None = None  #: of them, those not decided; None: not read yet
         self._refused: list[Part] = []  #: to be told of
         self._unread = 0  #: the position that the journal has lags behind by a refusal
-        #: records that were refused, and times that the broker had lost what was next
-        self.refused = self.lost = 0
+        self._count = 0  #: of refused records, of those that were fetched
 
-    def turn(self, timeout: float) -> None:
+    def turn(self, timeout: float) -> Turn:
         """Take in what there is; waits for `timeout` seconds if there is nothing.
 
         Raises NotOwner or Fenced when the shard is another's; else whatever keeps it from being
@@ -96,19 +103,19 @@ class Intake:
             try:
                 self._records = self._subscription.fetch(RECORDS_MAX, BYTES_MAX, timeout)
             except PositionLost:
-                self.lost += 1
                 self._subscription.seek(self._shard, EARLIEST)
-                return
+                return Turn(lost=1)
             self._parts = None
-        if self._records:
-            if self._parts is None:
-                self._parts = self._reader.parts(self._records, _unix_ms())
-                self._refuse([part for part in self._parts if part.fault is not None])
-                self._parts = [part for part in self._parts if part.fault is None]
-            self._tell()  # before the position says that they were read
-            self._append()
-            self._tell()
-            self._finish()
+        if not self._records:
+            return Turn()
+        if self._parts is None:
+            self._parts = self._reader.parts(self._records, _unix_ms())
+            self._refuse([part for part in self._parts if part.fault is not None])
+            self._parts = [part for part in self._parts if part.fault is None]
+        self._tell()  # before the position says that they were read
+        self._append()
+        self._tell()
+        return self._finish()
 
     def trim(self, timeout: float) -> None:
         """Let the broker forget what is in the journal. Raises what the broker answers."""
@@ -160,7 +167,7 @@ class Intake:
     def _refuse(self, parts: Sequence[Part]) -> None:
         self._refused += parts
         self._unread += len(parts)
-        self.refused += len(parts)
+        self._count += sum(len(part.records) for part in parts)
 
     def _tell(self) -> None:
         """Publish why records of others were refused. Raises BusUnavailable."""
@@ -191,11 +198,13 @@ class Intake:
         topic = self._broker.topics.dead_letters
         return self._broker.writer.record(topic, self._shard, event, named, part.fault.code)
 
-    def _finish(self) -> None:
+    def _finish(self) -> Turn:
         if self._unread:  # nothing that is refused holds the position back any more
             self._host.append(self._shard, (), self._position())
         self._subscription.ack(self._records)
-        self._records, self._parts, self._unread = [], None, 0
+        turned = Turn(len(self._records), self._count)
+        self._records, self._parts, self._unread, self._count = [], None, 0, 0
+        return turned
 
 
 def _skipped(part: Part, receipt: Receipt) -> list[Part]:

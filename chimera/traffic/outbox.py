@@ -24,16 +24,15 @@ class Outbox:
         self._journal = journal
         self._broker = broker
         self._mark = journal.published(CONSUMER)
-        self.published = 0
 
-    def turn(self) -> bool:
-        """Publish what is next; whether there may be more.
+    def turn(self) -> int:
+        """Publish what is next; how many events that were. 0: there was nothing.
 
         Raises what kept it from being published, and goes on there at the next call.
         """
         entries = self._journal.outbox(self._mark, ROWS_MAX)
         if not entries:
-            return False
+            return 0
         records: list[Record] = []
         for entry in entries:
             for told in results(
@@ -54,5 +53,4 @@ class Outbox:
             raise fault
         self._journal.publish(CONSUMER, entries[-1].seq, time.time_ns() // 1_000_000)
         self._mark = entries[-1].seq
-        self.published += len(records)
-        return len(entries) == ROWS_MAX
+        return len(records)
