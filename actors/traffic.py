@@ -176,6 +176,6 @@ class Traffic:
         return self._blobs.put(data)
 
     def _check(self, policy: TaskPolicy, value: object) -> None:
-        check = self._contracts.check(policy.type, policy.contract)
+        check = self._contracts.check(policy)
         if check is not None:
             check(value)

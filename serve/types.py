@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from fastapi import APIRouter, Path, Request, Response
@@ -22,8 +22,11 @@ class TaskType(BaseModel):
     model_config = ConfigDict(protected_namespaces=())
 
     type: str
-    contract: dict[str, Any] | None = Field(
-        default=None, description="JSON Schema of its payloads; null: any JSON."
+    contract: dict[str, Any] | list[Any] | bool | str | None = Field(
+        default=None, description="Schema of its payloads; null: any JSON."
+    )
+    contract_language: Literal["JSON", "AVRO"] = Field(
+        default="JSON", description="What the contract is written in: JSON Schema, or Avro."
     )
     priority: str
     max_attempts: int
@@ -42,7 +45,9 @@ def shown(policy: TaskPolicy) -> TaskType:
     """A type, from its policy."""
     contract = None if policy.contract is None else msgspec.json.decode(policy.contract)
     return TaskType(
-        type=policy.type, contract=contract, priority=CLASSES[policy.priority],
+        type=policy.type, contract=contract,
+        contract_language="AVRO" if policy.contract_language == "AVRO" else "JSON",
+        priority=CLASSES[policy.priority],
         max_attempts=policy.max_attempts, attempt_timeout_s=policy.attempt_timeout_s,
         rate_per_s=policy.rate_per_s, max_running=policy.max_running,
     )  # fmt: skip

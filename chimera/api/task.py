@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
@@ -37,6 +37,8 @@ _LEAST: dict[str, float] = {
     "backoff_factor": 1,
     "backoff_cap_s": 0,
 }
+#: options that are contracts → the language that they are in
+_CONTRACTS = {"json_schema": "JSON", "avro_schema": "AVRO"}
 _OPTIONS = {"no_retry", "priority", *_LEAST}
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -72,7 +74,9 @@ class TaskDefinition:
         self._decoder(_parameters(self.target))
 
     def declared(self) -> TaskPolicy:
-        """Its policy, with the contract that its payload's annotation makes."""
+        """Its policy, with the contract that its payload's annotation makes if none was given."""
+        if self.policy.contract is not None:
+            return self.policy
         parameter = _annotated(_parameters(self.target))
         if parameter is None:
             return self.policy
@@ -186,6 +190,8 @@ def task(
     backoff_initial_s: float = ...,
     backoff_factor: float = ...,
     backoff_cap_s: float = ...,
+    json_schema: Mapping[str, Any] | str | None = ...,
+    avro_schema: Any = ...,
 ) -> Callable[[F], F]: ...
 
 
@@ -205,6 +211,9 @@ def task(target: Any = None, /, **options: Any) -> Any:
     - priority: "critical", "normal" or "batch", unless the submitter says otherwise
     - rate_per_s, rate_burst, max_running: limits in the whole swarm (None: none)
     - backoff_initial_s, backoff_factor, backoff_cap_s: waits between attempts (0.2, 2, 30)
+    - json_schema: JSON Schema of its payloads, as a mapping or text, checked when a task is
+      submitted; without it, the annotation of the payload makes one
+    - avro_schema: the same in Avro, as JSON-like data or text; unions are untagged, bytes are text
 
     Raises TypeError for a handler or option that cannot be, ValueError for a value out of range.
     """
@@ -238,13 +247,19 @@ def _keeps_state(target: Any) -> bool:
 
 def _policy(name: str, is_async: bool, keyed_state: bool, options: dict[str, Any]) -> TaskPolicy:
     given = {key: value for key, value in options.items() if value is not None}
-    strays = given.keys() - _OPTIONS
+    strays = given.keys() - _OPTIONS - _CONTRACTS.keys()
     if strays:
         raise TypeError(f"task {name!r}: no such option: {', '.join(sorted(strays))}")
     if "priority" in given:
         if given["priority"] not in CLASSES:
             raise ValueError(f"task {name!r}: priority is one of {', '.join(CLASSES)}")
         given["priority"] = CLASSES.index(given["priority"])
+    contracts = [name for name in _CONTRACTS if name in given]
+    if len(contracts) > 1:
+        raise TypeError(f"task {name!r}: give one contract, not {' and '.join(contracts)}")
+    for one in contracts:
+        given["contract_language"] = _CONTRACTS[one]
+        given["contract"] = _contract(f"task {name!r}: {one}", _CONTRACTS[one], given.pop(one))
     given["no_retry"] = tuple(map(_error_name, given.get("no_retry", ())))
     if is_async:
         given.setdefault("concurrency", ASYNC_CONCURRENCY)
@@ -254,6 +269,18 @@ def _policy(name: str, is_async: bool, keyed_state: bool, options: dict[str, Any
         if value is not None and not value >= low:
             raise ValueError(f"task {name!r}: {field} is at least {low:g}, not {value!r}")
     return policy
+
+
+def _contract(what: str, language: str, schema: Any) -> str:
+    """A schema as text. Raises ValueError for what is none."""
+    from chimera.contracts import languages  # here: most types have no contract
+
+    try:
+        text = schema if isinstance(schema, str) else msgspec.json.encode(schema).decode()
+        languages.parse(language, text, {})
+    except (ValueError, TypeError) as fault:
+        raise ValueError(f"{what}: {fault}") from fault
+    return text
 
 
 def _error_name(error: Any) -> str:

@@ -219,7 +219,7 @@ class AsyncSwarm(Verbs):
     async def contract(self, type: str) -> Check | None:
         """What checks payloads of a type; None: any will do. Raises UnknownTaskType."""
         policy = await arun(self.core.policy(type))
-        return self.core.contracts.check(type, policy.contract)
+        return self.core.contracts.check(policy)
 
     async def close(self) -> None:
         self._release()

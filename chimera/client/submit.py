@@ -130,7 +130,7 @@ def _parcel(
     if idem is not None:
         check_key("idempotency_key", idem)
     body = encode_payload(payload)
-    check = core.contracts.check(what.type, policy.contract)
+    check = core.contracts.check(policy)
     if check is not None:
         check(decode_json(body))
     is_claim = False

@@ -47,5 +47,7 @@ class TaskPolicy(msgspec.Struct, frozen=True, kw_only=True):
     keyed_state: bool = False
     #: the handler is a coroutine function
     is_async: bool = False
-    #: JSON Schema of its payload, as text; None: any JSON
+    #: schema of its payload, as text; None: any JSON
     contract: str | None = None
+    #: what the contract is written in: `JSON` (Schema) or `AVRO`
+    contract_language: str = "JSON"

@@ -209,7 +209,7 @@ def test_models_and_structs_have_the_same_fields():
     for model, struct in pairs:
         # what operators order is no setting: no file can say it
         assert set(model.model_fields) == set(struct.__struct_fields__) - {"operations"}
-    of_code = {"type", "keyed_state", "is_async", "contract"}
+    of_code = {"type", "keyed_state", "is_async", "contract", "contract_language"}
     assert set(models.TypeModel.model_fields) == set(TaskPolicy.__struct_fields__) - of_code
 
 
