@@ -32,15 +32,18 @@ def known_to(swarm: str, registry: str) -> Schemas:
 
 
 def _found(cluster: Cluster, id: int | UUID) -> str:
-    """A schema that is none of ours, from the orchestrator."""
+    """A schema that is none of ours, from the orchestrator. Raises UnknownSchema, Unavailable."""
     handle = cluster.find(names.ORCHESTRATOR)
     if handle is None:
         raise Unavailable("the orchestrator, which has the schemas, is not there just now")
     op, given = ("by_guid", {"guid": str(id)}) if isinstance(id, UUID) else ("by_id", {"id": id})
     try:
         answer = cluster.call(handle.registry.remote(op, given), ASK_S)
-    except RegistryFault as fault:
-        raise UnknownSchema(f"no schema has the id {id}", id=str(id)) from fault
+    except ChimeraError as fault:
+        if isinstance(fault, RegistryFault) and fault.status == 404:
+            raise UnknownSchema(f"no schema has the id {id}", id=str(id)) from fault
+        # whatever else is wrong is wrong with us: no record is given up for it
+        raise Unavailable(f"the schema of id {id} cannot be had: {fault.message}") from fault
     if answer.get("schemaType", "AVRO") != "AVRO":
         raise UnknownSchema(f"schema {id} is {answer['schemaType']}, not Avro", id=str(id))
     return str(answer["schema"])

@@ -16,11 +16,12 @@ from chimera.errors import RegistryFault, Unavailable, UnknownSchema
 
 #: for one answer, seconds
 TIMEOUT_S = 10.0
-#: tries of a question that got none, and seconds that they may take together
+#: tries of a question that got no answer; callers of ours go on, for longer and with longer waits
 _TRIES = 3
 _MEDIA_TYPE = "application/vnd.schemaregistry.v1+json"
-#: what passes: the registry restarts, is too busy, or its proxy does not reach it
-_PASSING = (408, 429, 500, 502, 503, 504)
+#: what passes: the registry restarts, is too busy, its proxy does not reach it; or somebody has to
+#: let us in, which is no fault of a record
+_PASSING = (401, 403, 408, 429, 500, 502, 503, 504)
 #: answers that are remembered
 _CACHED_MAX = 1_000
 
@@ -47,7 +48,9 @@ class RemoteRegistry:
 
     def call(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
         """The answer to a request, e.g. `call("GET", "subjects")`."""
-        for attempt in stamina.retry_context(Unavailable, attempts=_TRIES, timeout=None):
+        for attempt in stamina.retry_context(
+            Unavailable, attempts=_TRIES, timeout=None, wait_max=0.5, wait_jitter=0.2
+        ):
             with attempt:
                 return self._once(method, path, body, query)
         raise AssertionError("not reached")
@@ -69,6 +72,8 @@ class RemoteRegistry:
             try:
                 found = self.call("GET", f"schemas/{kind}/{id}")
             except RegistryFault as fault:
+                if fault.status != 404:
+                    raise Unavailable(fault.message) from fault
                 raise UnknownSchema(f"no schema has the id {id}", id=str(id)) from fault
             if found.get("schemaType", "AVRO") != "AVRO":
                 raise UnknownSchema(f"schema {id} is {found['schemaType']}, not Avro", id=str(id))

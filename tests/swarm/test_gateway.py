@@ -12,11 +12,17 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 import requests
+from confluent_kafka.schema_registry import (
+    Schema,
+    SchemaRegistryClient,
+    SchemaRegistryError,
+)
 
 import chimera
 from chimera.actors import boot
+from chimera.actors.schemas import known_to
 from chimera.config import make_spec
-from chimera.errors import InvalidPayload, SpecError
+from chimera.errors import InvalidPayload, SpecError, UnknownSchema
 from chimera.serve import deployment
 from chimera.swarm.spec import HttpSpec
 from tests.guarantees.kit import until
@@ -345,3 +351,19 @@ def test_the_docs_load_nothing_from_elsewhere(api):
     page = api("GET", "/docs").text
     assert "openapi.json" in page
     assert "//" not in page.replace("/openapi.json", "").split("<script>")[0]
+
+
+def test_the_schema_registry_is_below_registry_for_confluents_client(url):
+    with SchemaRegistryClient({"url": f"{url}/registry"}) as client:
+        schema = Schema('{"type": "record", "name": "O", "fields": []}')
+        id = client.register_schema("orders/value", schema)
+        assert id >= 1000
+        assert client.get_latest_version("orders/value").schema_id == id
+        assert "io.chimera.task.Command" in client.get_subjects()
+        assert client.get_compatibility("io.chimera.task.Command") == "FULL_TRANSITIVE"
+        with pytest.raises(SchemaRegistryError) as told:
+            client.register_schema("orders/value", Schema('"int"'))
+        assert (told.value.http_status_code, told.value.error_code) == (409, 409)
+        assert known_to(SWARM, "").schema(id) == client.get_schema(id).schema_str
+    with pytest.raises(UnknownSchema):
+        known_to(SWARM, "").schema(99_999)
