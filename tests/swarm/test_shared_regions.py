@@ -17,7 +17,7 @@ from benchmarks.ledger import outcomes_in_database
 from benchmarks.two_clusters import TwoRegions
 from chimera.bus.connect import connect
 from chimera.client.options import ShardByKey
-from chimera.errors import ChimeraError, OutcomeUnknown
+from chimera.errors import OutcomeUnknown, Unavailable
 from chimera.frames import ids
 from chimera.traffic.topics import topics
 from tests.guarantees.kit import HANDLERS, notes, times_run, until
@@ -65,7 +65,7 @@ def swarm(
 
 
 class Load:
-    """Bursts of tasks, some with keys of the far region, one after the other."""
+    """Bursts of tasks, one with keys of the far region and one without, again and again."""
 
     def __init__(self, swarm: TwoRegions) -> None:
         self._swarm = swarm
@@ -81,9 +81,10 @@ class Load:
     def _run(self) -> None:
         while not self._stop.wait(0.1):
             payloads = [self.payload(n, ms=MS) for n in range(BURST)]
-            keys = [self.far_keys[n % len(self.far_keys)] if n % 2 else None for n in range(BURST)]
-            with contextlib.suppress(ChimeraError):
-                self.bulks.append(self._swarm.client.submit_many("work", payloads, key=keys))
+            keys = [self.far_keys[n % len(self.far_keys)] for n in range(BURST)]
+            submit = self._swarm.client.submit_many
+            with contextlib.suppress(OutcomeUnknown, Unavailable):
+                self.bulks += [submit("work", payloads, key=keys), submit("work", payloads)]
 
     @contextlib.contextmanager
     def going_on(self) -> Iterator[None]:
