@@ -16,6 +16,7 @@ import ray
 from chimera import names
 from chimera.actors import processes
 from chimera.actors.cluster import Cluster, myself, own_name
+from chimera.actors.house import House
 from chimera.actors.leader_loop import Loop
 from chimera.actors.pool import Pool
 from chimera.actors.questions import is_running, with_running
@@ -72,8 +73,7 @@ class Leader:
             self._announce,
         )  # fmt: skip
         self._loop.start()
-        self._keeper = threading.Thread(target=self._keep_house, name="keeper", daemon=True)
-        self._keeper.start()
+        self._house = House(self._shards, self._fault, self._mend)
 
     # clients
 
@@ -352,32 +352,11 @@ class Leader:
         if not known:
             self._announce()
 
-    def _keep_house(self) -> None:
-        """Sweep what is past its retention, a little at a time."""
-        while True:
-            time.sleep(SWEEP_S)
-            owned = self._shards.owned()
-            for shard in owned:
-                try:
-                    journal = self._shards.journal(shard)
-                    journal.probe()
-                    journal.sweep(unix_ms(), SWEEP_FRAMES)
-                except ChimeraError as fault:
-                    self._fault(f"shard {shard} cannot write: {fault.message}", f"write-{shard}")
-                else:
-                    self._mend(f"write-{shard}")
-            for key in [one for one in self._faults if one.startswith("write-")]:
-                if int(key.removeprefix("write-")) not in owned:
-                    self._mend(key)
-
 
 #: for a queued task's end to be recorded, seconds
 CANCEL_S = 1.0
 #: between two looks at what tasks took, which cost more than the rest of a report, seconds
 SKETCH_S = 0.5
-#: between two sweeps, seconds, and frames that one sweep looks at
-SWEEP_S = 5.0
-SWEEP_FRAMES = 1000
 
 
 def _overridden(policy: TaskPolicy, changes: dict[str, Any] | None) -> TaskPolicy:

@@ -156,6 +156,12 @@ def _check_store(url: str) -> str:
     return url
 
 
+def _check_archive(url: str) -> str:
+    if url and not importlib.util.find_spec("pyarrow"):
+        raise ValueError("pyarrow is missing: pip install 'chimera[archive]'")
+    return url
+
+
 class SpecModel(Model):
     """The whole spec."""
 
@@ -174,6 +180,7 @@ class SpecModel(Model):
     store: Annotated[str, AfterValidator(_check_store)] = setting("store")
     registry: str = setting("registry")
     objects: str = setting("objects")
+    archive: Annotated[str, AfterValidator(_check_archive)] = setting("archive")
     worker_lease_s: float = setting("worker_lease_s")
     accept_lost_tail: bool = setting("accept_lost_tail")
     payload_max_bytes: int = setting("payload_max_bytes")

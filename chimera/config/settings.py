@@ -103,6 +103,9 @@ _SPEC = (
        "speaks Confluent's REST API", shown="its own", pattern=r"^(https?://.+)?$"),
     _s("objects", "payloads and results over 64 KiB stay out of the journals", default="",
        shown="`objects` in the data directory", pattern=r"^([a-z][a-z0-9+.-]*://.+)?$"),
+    _s("archive", "settled tasks go there as Parquet files before they are swept: a URL as for "
+       "`objects`; pandas, DuckDB and Polars read them", shown="none",
+       pattern=r"^([a-z][a-z0-9+.-]*://.+)?$"),
     _s("worker_lease_s", "a worker that hears from no leader for so long exits and its unrecorded "
        "work runs again: well above any failover", "s", 5, 3600),
     _s("accept_lost_tail", "with `fsync`, a shard whose disk lost acknowledged commits waits for a "

@@ -7,17 +7,28 @@ moved and a claim can never lead anywhere else. What is read is verified.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 import obstore
 import stamina
-from obstore.exceptions import BaseError, GenericError, JoinError
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    GenericError,
+    JoinError,
+    NotFoundError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
 from obstore.store import LocalStore, from_url
 
 from chimera.errors import CorruptFrame, InvalidRequest, NotFound, Unavailable
@@ -60,11 +71,17 @@ class Blobs:
         except (BaseError, ValueError, OSError) as error:
             raise InvalidRequest(f"object store {self.url!r}: {error}", url=self.url) from error
 
+    @property
+    def shown(self) -> str:
+        """The URL without what may be a secret in it."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
     def put(self, body: bytes) -> bytes:
         """Store `body` durably; returns its claim check. Raises Unavailable."""
         digest = sha256(body).hexdigest()
         claim = Claim(_key(digest), len(body), digest)
-        self._try("store", claim, lambda: self._put(claim.key, body))
+        self.write(claim.key, body)
         return _encode(claim)
 
     def get(self, claim_check: bytes) -> bytes:
@@ -74,30 +91,62 @@ class Blobs:
         not what was stored, Unavailable.
         """
         claim = parse(claim_check)
-        body: bytes = self._try(
-            "read", claim, lambda: bytes(obstore.get(self._store, claim.key).bytes())
-        )
+        body = self.read(claim.key)
         if len(body) != claim.size or sha256(body).hexdigest() != claim.sha256:
-            raise CorruptFrame(f"object {claim.key} in {self.url} is not what was stored")
+            raise CorruptFrame(f"object {claim.key} in {self.shown} is not what was stored")
         return body
 
     def delete(self, claim_check: bytes) -> None:
         """Remove it, also for every other claim check of the same content. Raises Unavailable."""
-        claim = parse(claim_check)
-        try:
-            self._try("delete", claim, lambda: obstore.delete(self._store, claim.key))
-        except NotFound:
-            pass  # as asked
+        self.remove([parse(claim_check).key])
 
-    def _put(self, key: str, body: bytes) -> None:
-        obstore.put(self._store, key, body)
+    # objects by name
+
+    def write(self, name: str, body: bytes) -> None:
+        """Store durably what goes by a name, in place of what did so before. Raises Unavailable."""
+        try:
+            self._try("store", name, lambda: self._put(name, body))
+        except NotFound as fault:
+            raise Unavailable(f"cannot store in {self.shown}: there is no such bucket") from fault
+
+    def create(self, name: str, body: bytes) -> bytes:
+        """Store it unless there is one of that name; what there is then. Raises Unavailable."""
+        try:
+            self._try("store", name, lambda: obstore.put(self._store, name, body, mode="create"))
+        except AlreadyExistsError:
+            return self.read(name)
+        return body
+
+    def read(self, name: str) -> bytes:
+        """Raises NotFound, Unavailable."""
+        return self._try("read", name, lambda: bytes(obstore.get(self._store, name).bytes()))
+
+    def list(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Names below a prefix, and when each was stored last, Unix ms. Raises Unavailable."""
+
+        def listed() -> Any:
+            return obstore.list(self._store, prefix or None).collect()
+
+        for one in self._try("list", prefix, listed):
+            yield one["path"], round(one["last_modified"].timestamp() * 1000)
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Remove objects; one that is gone already is no fault. Raises Unavailable."""
+        for name in names:
+            with contextlib.suppress(NotFound):
+                self._try("delete", name, partial(obstore.delete, self._store, name))
+
+    def _put(self, name: str, body: bytes) -> None:
+        obstore.put(self._store, name, body)
         if isinstance(self._store, LocalStore) and self._store.prefix is not None:
             # the store renames a finished file into place; only this outlives a power loss
-            path = Path(self._store.prefix) / key
-            for each in (path, path.parent, path.parent.parent):
-                _fsync(each)
+            top = Path(self._store.prefix)
+            path = top / name
+            while path != top.parent:
+                _fsync(path)
+                path = path.parent
 
-    def _try(self, verb: str, claim: Claim, work: Callable[[], T]) -> T:
+    def _try(self, verb: str, name: str, work: Callable[[], T]) -> T:
         try:
             for attempt in stamina.retry_context(
                 on=_is_transient, attempts=ATTEMPTS, timeout=TIMEOUT_S, wait_max=2.0
@@ -105,11 +154,19 @@ class Blobs:
                 with attempt:
                     return work()
             raise AssertionError("unreachable")
-        except FileNotFoundError as error:
-            raise NotFound(f"there is no object {claim.key} in {self.url}", url=self.url) from error
+        except AlreadyExistsError:
+            raise
+        except (NotFoundError, FileNotFoundError) as error:
+            raise NotFound(f"there is no object {name} in {self.shown}", url=self.shown) from error
+        except (PermissionDeniedError, UnauthenticatedError) as error:
+            raise Unavailable(
+                f"{self.shown} refuses to {verb} {name}: see that the credentials are right and"
+                f" allow it: {error}",
+                url=self.shown,
+            ) from error
         except (BaseError, OSError) as error:
             raise Unavailable(
-                f"cannot {verb} object {claim.key} in {self.url}: {error}", url=self.url
+                f"cannot {verb} object {name} in {self.shown}: {error}", url=self.shown
             ) from error
 
 
@@ -131,7 +188,7 @@ def _key(digest: str) -> str:
 def _is_transient(error: Exception) -> bool:
     """Whether another try may help: stores report timeouts and refusals as `GenericError`."""
     return isinstance(error, (GenericError, JoinError)) or (
-        isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+        isinstance(error, OSError) and not isinstance(error, (FileNotFoundError, PermissionError))
     )
 
 

@@ -10,6 +10,7 @@ from chimera.frames import command, ids, outcome
 from chimera.store.journal.states import runs
 from chimera.store.memory_disk import Frame, MemoryDisk, Task
 from chimera.store.protocol import (
+    Archived,
     Entry,
     Filter,
     OpenFrame,
@@ -173,6 +174,30 @@ class MemoryReads:
             if task.frame.swept is None
         ]
 
+    def export(self, after_seq: int, upto_seq: int, limit: int) -> Sequence[Archived]:
+        rows = list(enumerate(self._disk.ended, 1))[after_seq : min(after_seq + limit, upto_seq)]
+        return [
+            Archived(
+                seq, of.task_id, of.tenant, of.type, of.key, of.priority, of.tags, of.state,
+                of.attempts, of.accepted_at, of.settled_at or 0, of.replay_of, of.payload,
+                task.index in (task.frame.cutter.columns.claims or ()), of.body or b"",
+                of.body_is_claim,
+            )
+            for seq, task in rows
+            if task.frame.swept is None
+            for of in [task.record(bodies=True)]
+        ]  # fmt: skip
+
+    def claims(self, before: int) -> Sequence[bytes]:
+        found: list[bytes] = []
+        for task in self._living():
+            claimed = task.frame.cutter.columns.claims or ()
+            if task.frame.at <= before and task.index in claimed:
+                found.append(task.frame.cutter.payload(task.index))
+            if task.claimed and task.outcome and (task.settled_at or 0) <= before:
+                found.append(task.outcome.body)
+        return found
+
     def published(self, consumer: str) -> int:
         return self._disk.consumers.get(consumer, (0, 0))[0]
 
@@ -183,6 +208,7 @@ class MemoryReads:
             "tasks": sum(task.skip is None for task in self._disk.tasks),
             "schedule": sum(task.park is not None for task in living),
             "dead": sum(task.state == "failed" for task in living),
+            "session": id(self._disk),
             "bytes": sum(len(frame.arrival.frame) for frame in self._disk.frames),
             "commits": self._disk.commits,
             "requests": self._disk.commits,

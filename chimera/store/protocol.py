@@ -111,6 +111,27 @@ class Entry:
     single: Single | None
 
 
+class Archived(NamedTuple):
+    """A settled task, as the archive keeps it."""
+
+    seq: int  #: of the recorded row
+    task_id: str
+    tenant: str
+    type: str
+    key: str | None
+    priority: int
+    tags: tuple[str, ...]
+    state: str  #: succeeded, failed, cancelled or expired
+    attempts: int
+    accepted_at: int
+    settled_at: int
+    replay_of: str | None
+    payload: bytes | None  #: JSON, or its claim check; None if the stored bytes are corrupt
+    payload_is_claim: bool
+    body: bytes  #: result or Failure, JSON; or its claim check
+    body_is_claim: bool
+
+
 @dataclass(frozen=True, slots=True)
 class SweepResult:
     """What a sweep gave back."""
@@ -222,6 +243,14 @@ class Journal(Protocol):
         """Up to `limit` recorded rows past `after_seq`, in the order of recording (P10)."""
         ...
 
+    def export(self, after_seq: int, upto_seq: int, limit: int) -> Sequence[Archived]:
+        """The tasks of up to `limit` recorded rows with numbers in (after_seq, upto_seq]."""
+        ...
+
+    def claims(self, before: int) -> Sequence[bytes]:
+        """Claim checks in the frames that were written by `before` and are still there."""
+        ...
+
     def published(self, consumer: str) -> int:
         """The number up to which a consumer has read the outbox; 0 if it is not known."""
         ...
@@ -277,7 +306,8 @@ class Journal(Protocol):
         ...
 
     def stats(self) -> dict[str, Any]:
-        """`open`, `tasks`, `bytes`, `commits`, `requests`, `schedule`, `dead`."""
+        """`open`, `tasks`, `bytes`, `commits`, `requests`, `schedule`, `dead`, and `session`: a
+        number that the journal drew when it was made."""
         ...
 
     def close(self) -> None:

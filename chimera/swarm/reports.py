@@ -126,6 +126,8 @@ class LeaderConfig:
     payload_max_bytes: int = 16 * 1024 * 1024  #: larger payloads are refused
     store: str = ""  #: URL of the database that holds the journals; empty: files in `data_dir`
 
+    archive: str = ""  #: URL of where settled tasks go as Parquet files; empty: nowhere
+
     @property
     def synced(self) -> bool:
         """Whether what is acknowledged survives power loss; it always does in a database."""

@@ -97,6 +97,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     store: str = ""
     registry: str = ""  #: URL of the schema registry; empty: the swarm's own
     objects: str  #: URL of where large payloads and results are kept
+    archive: str = ""  #: URL of where settled tasks are kept as Parquet files; empty: nowhere
     worker_lease_s: float = 30.0
     accept_lost_tail: bool = False
     payload_max_bytes: int = 16 * 1024 * 1024
@@ -282,6 +283,7 @@ def leader_config(spec: Spec, region: str, generation: int) -> LeaderConfig:
         drained=spec.operations.drained,
         bus=spec.bus,
         store=spec.store,
+        archive=spec.archive,
         readers=spec.readers,
         registry=spec.registry,
         payload_max_bytes=spec.payload_max_bytes,

@@ -135,6 +135,44 @@ class SweepSuite:
         journal.forget("archive")
         assert journal.sweep(NOW + 70_000, 9).frames == 1
 
+    def test_what_is_archived_has_everything_of_a_task(self, bench: Bench):
+        journal = bench.owned()
+        acme = command.Head("t", "acme", at=NOW)
+        accept(
+            journal,
+            frame(0, 3, head=acme, keys=["k", None, None], tags=[["x"], [], []], claims=[2]),
+        )
+        settle(journal, ended(0, [OK, FAILED, OPEN]), now=NOW + 1)
+        settle(journal, singles=(single(2, body=b"3"),), now=NOW + 2)
+        last = journal.happened(-1, 0)[0]
+        first, second, third = journal.export(0, last, 99)
+        assert (first.task_id, first.tenant, first.type, first.key) == (
+            task_id(0), "acme", "t", "k",
+        )  # fmt: skip
+        assert (first.tags, first.state, first.accepted_at) == (("x",), "succeeded", NOW)
+        assert (first.settled_at, first.payload, first.body) == (NOW + 1, b'{"n": 0}', b"0")
+        assert (second.state, second.body, second.attempts) == ("failed", FAILURE, 1)
+        assert (third.settled_at, third.body, third.payload_is_claim) == (NOW + 2, b"3", True)
+        assert (first.payload_is_claim, first.body_is_claim) == (False, False)
+        assert journal.export(last - 1, last, 99) == [third]
+        assert journal.export(0, last - 1, 99) == [first, second]
+
+    def test_claim_checks_that_are_still_in_use_are_told(self, bench: Bench):
+        journal = bench.owned(outcome_retention_s=60)
+        payloads = [b"1", b"claim of a payload"]
+        accept(journal, frame(0, 2, payloads=payloads, claims=[1]), frame(2, 1))
+        settle(
+            journal,
+            ended(2, [OK], bodies=[b"of a result"], columns=outcome.Columns([0])),
+            now=NOW + 5,
+        )
+        assert sorted(journal.claims(NOW + 5)) == [b"claim of a payload", b"of a result"]
+        assert list(journal.claims(NOW + 4)) == [b"claim of a payload"]
+        assert list(journal.claims(NOW - 1)) == []
+        settle(journal, ended(0, [OK, OK]), now=NOW + 5)
+        journal.sweep(NOW + 70_000, 9)
+        assert list(journal.claims(NOW + 70_000)) == []
+
     def test_ids_outlive_their_frame(self, bench: Bench):
         journal = bench.owned(outcome_retention_s=60, resend_window_s=1000)
         (first,) = accept(journal, frame(0, 2))

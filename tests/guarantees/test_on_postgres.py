@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
 from chimera.cli.status import plain
+from chimera.store.archive import Archive
 from tests.guarantees.kit import Lines, notes, open_gate, payloads, times_run, until
 from tests.servers.postgres import Postgres, own_postgres
 
@@ -16,8 +18,11 @@ __all__ = ["own_postgres"]
 pytestmark = pytest.mark.cluster
 
 
-def test_leaders_coordinators_and_the_database_die(own_postgres: Postgres, make_swarm):
-    world = make_swarm(store=own_postgres.url(), shards=4)
+def test_leaders_coordinators_and_the_database_die(
+    own_postgres: Postgres, make_swarm, tmp_path: Path
+):
+    archive = (tmp_path / "archive").as_uri()
+    world = make_swarm(store=own_postgres.url(), shards=4, archive=archive)
     log = world.dir / "log"
     ran = Lines(log)
 
@@ -40,6 +45,9 @@ def test_leaders_coordinators_and_the_database_die(own_postgres: Postgres, make_
     world.check_one_outcome_each(20_000)
     assert not list(world.data_dir.rglob("*.sqlite"))
     assert set(times_run(notes(log)).values()) == {1}
+    until(lambda: len(Archive(archive).files()) >= 4)
+    ids = [one for table in Archive(archive).tables() for one in table["task_id"].to_pylist()]
+    assert 1000 < len(ids) == len(set(ids))
 
 
 def test_a_leader_that_was_stopped_writes_nothing_more(own_postgres: Postgres, make_swarm):

@@ -10,6 +10,7 @@ from chimera.errors import ChimeraError, StoreFull
 from chimera.store.journal import (
     append,
     corrupt,
+    export,
     listing,
     outbox,
     reads,
@@ -23,6 +24,7 @@ from chimera.store.journal.combine import Combiner
 from chimera.store.journal.pace import Pace
 from chimera.store.journal.txn import Txn
 from chimera.store.protocol import (
+    Archived,
     Entry,
     Filter,
     Outcomes,
@@ -247,6 +249,16 @@ class SqlJournal:
         with self._readers.snapshot() as execute:
             return outbox.happened(execute, self.shard, after_seq, limit)
 
+    def export(self, after_seq: int, upto_seq: int, limit: int) -> Sequence[Archived]:
+        """The tasks of up to `limit` recorded rows with numbers in (after_seq, upto_seq]."""
+        with self._readers.snapshot() as execute:
+            return export.export(execute, self.shard, after_seq, upto_seq, limit)
+
+    def claims(self, before: int) -> Sequence[bytes]:
+        """Claim checks in the frames that were written by `before` and are still there."""
+        with self._readers.snapshot() as execute:
+            return export.claims(execute, before)
+
     def published(self, consumer: str) -> int:
         """The number up to which a consumer has published; 0 if it is not known."""
         with self._readers.snapshot() as execute:
@@ -276,10 +288,10 @@ class SqlJournal:
         return result
 
     def stats(self) -> dict[str, Any]:
-        """`open`, `tasks`, `bytes`, `commits`, `requests`, `schedule`, `dead`, `seq`, `full`."""
+        """See the port; `seq` and `full` besides."""
         with self._readers.snapshot() as execute:
-            open_tasks, tasks, scheduled, dead, seq = execute(
-                "SELECT open, tasks, scheduled, dead, seq FROM shard"
+            open_tasks, tasks, scheduled, dead, seq, session = execute(
+                "SELECT open, tasks, scheduled, dead, seq, session FROM shard"
             ).fetchone()
             size = self._bytes(execute)
         return {
@@ -288,6 +300,7 @@ class SqlJournal:
             "schedule": scheduled,
             "dead": dead,
             "seq": seq,
+            "session": session,
             "bytes": size,
             "commits": self._committer.commits,
             "requests": self._committer.requests,
