@@ -25,10 +25,10 @@ class RegistryLog:
         return [(row.number, row.entry) for row in rows]
 
     def append(self, number: int, entry: str, now: int) -> bool:
-        """Keep an entry; False if there is one with that number. `now` is in Unix ms."""
-        try:
-            with engines.writing(self._engine) as connection:
-                connection.execute(_LOG.insert().values(number=number, at=now, entry=entry))
-        except sa.exc.IntegrityError:
-            return False
+        """Keep an entry; False if its number is not the next. `now` is in Unix ms."""
+        with engines.writing(self._engine) as connection:  # alone, so that the newest stays it
+            newest = connection.scalar(sa.select(sa.func.max(_LOG.c.number))) or 0
+            if number != newest + 1:
+                return False
+            connection.execute(_LOG.insert().values(number=number, at=now, entry=entry))
         return True

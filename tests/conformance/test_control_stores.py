@@ -11,6 +11,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from chimera.contracts.registry import Registry
 from chimera.errors import StaleTerm, WrongVersion
 from chimera.store.control import Conflict, ControlStore, Identity, Term
 from chimera.swarm.coordinator.effects import Audit, Seat
@@ -285,3 +286,24 @@ def test_entries_of_many_threads_make_one_chain(place):
     assert len(stores[1].audit_entries()) == 40
     for store in stores:
         store.close()
+
+
+def test_registries_on_one_store_give_no_id_twice_and_forget_nothing(place):
+    stores = [place.open() for _ in range(3)]
+    registries = [Registry(store.registry_log()) for store in stores]
+
+    def register(n):
+        schema = f'{{"type": "record", "name": "R{n}", "fields": []}}'
+        return registries[n % 3].register(f"subject-{n}", schema)
+
+    with ThreadPoolExecutor(6) as pool:
+        ids = list(pool.map(register, range(24)))
+    assert sorted(ids) == list(range(1000, 1024))
+    for store in stores:
+        store.close()
+    again = place.open()
+    log = again.registry_log()
+    assert Registry(log).call("by_id", id=ids[7])["schema"].count("R7")
+    assert not log.append(24, "{}", 0), "an entry is never written over"
+    assert [number for number, _ in log.read(20)] == [21, 22, 23, 24]
+    again.close()

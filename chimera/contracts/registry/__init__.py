@@ -34,7 +34,7 @@ class Log(Protocol):
         """(number, entry) of those with numbers above `after`, in order; numbers are from 1."""
 
     def append(self, number: int, entry: str, now: int) -> bool:
-        """Keep an entry; False if there is one with that number. `now` is in Unix ms."""
+        """Keep an entry; False if its number is not the next. `now` is in Unix ms."""
 
 
 class Registry:

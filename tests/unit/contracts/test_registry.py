@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -12,7 +11,6 @@ from hypothesis import strategies as st
 
 from chimera.contracts.registry import MemoryLog, Registry
 from chimera.errors import InvalidRequest, RegistryFault, Unavailable, UnknownSchema, from_wire
-from chimera.store.control import ControlStore
 
 
 def record(*names, **more):
@@ -168,21 +166,6 @@ def test_whoever_reads_the_log_knows_the_same(steps):
         (one.call("every", deleted=True), one.call("subjects")) for one in (*pair, Registry(log))
     ]
     assert known[0] == known[1] == known[2]
-
-
-def test_many_at_once_give_no_id_twice(tmp_path):
-    stores = [ControlStore.open(tmp_path / "c.sqlite") for _ in range(3)]
-    registries = [Registry(store.registry_log()) for store in stores]
-    with ThreadPoolExecutor(6) as pool:
-        ids = list(
-            pool.map(lambda n: registries[n % 3].register(f"s{n % 5}", record(f"f{n}")), range(30))
-        )
-    assert sorted(ids) == list(range(1000, 1030))
-    for store in stores:
-        store.close()
-    again = ControlStore.open(tmp_path / "c.sqlite")
-    assert Registry(again.registry_log()).schema(1007)
-    again.close()
 
 
 def test_one_that_never_gets_its_turn_says_so(registry, log):
