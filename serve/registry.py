@@ -30,7 +30,7 @@ MEDIA_TYPE = "application/vnd.schemaregistry.v1+json"
 #: carries out an operation of `chimera.contracts.registry.Registry.call`
 Ask: TypeAlias = Callable[[str, dict[str, Any]], Awaitable[Any]]
 
-_CONTEXT = re.compile(r"(.*?)/contexts/(?:%3A|:)?(\.?[^/:%]*)(?:%3A|:)?(?=/)(/.*)\Z", re.IGNORECASE)
+_CONTEXT = re.compile(r"/contexts/(?:%3A|:)?(\.?[^/:%]*)(?:%3A|:)?(/.*)\Z", re.IGNORECASE)
 #: paths that name a subject, up to its name; and those that list subjects
 _NAMING = re.compile(r"/(?:compatibility/)?(?:subjects|config|mode)/(?=.)")
 _LISTING = ("/subjects", "/schemas")
@@ -100,20 +100,22 @@ class _RawPaths:
         if scope["type"] == "http":
             raw = scope.get("raw_path") or quote(scope["path"]).encode()
             path, query = raw.decode("latin-1").partition("?")[0], scope["query_string"]
-            match = _CONTEXT.match(path)
+            root = scope.get("root_path", "")
+            match = _CONTEXT.match(path, len(root))
             if match:
-                path, query = _in_context(match[1], match[2], match[3], query)
+                path, query = _in_context(match[1], match[2], query)
+                path = root + path
             scope = {**scope, "path": path, "query_string": query}
         await self._app(scope, receive, send)
 
 
-def _in_context(root: str, context: str, path: str, query: bytes) -> tuple[str, bytes]:
+def _in_context(context: str, path: str, query: bytes) -> tuple[str, bytes]:
     prefix = "" if context in ("", ".") else quote(f":.{context.removeprefix('.')}:", safe="")
     if naming := _NAMING.match(path):
         path = naming[0] + prefix + path[naming.end() :]
     elif path in _LISTING and prefix and b"subjectPrefix=" not in query:
         query = query + b"&" * bool(query) + b"subjectPrefix=" + prefix.encode()
-    return root + path, query
+    return path, query
 
 
 def _asker(request: Request) -> Ask:

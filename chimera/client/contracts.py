@@ -75,8 +75,11 @@ def _avro_faults(schema: str) -> Faults:
     parsed = Schema(schema)
 
     def faults(payload: Any) -> Iterator[tuple[str, str]]:
-        for where, told in parsed.faults(payload):
-            yield f"/payload{where}", told
+        try:
+            for where, told in parsed.faults(payload):
+                yield f"/payload{where}", told
+        except RecursionError:
+            yield "/payload", "is too deep"
 
     return faults
 

@@ -20,7 +20,7 @@ import msgspec
 from chimera.contracts import cloudevents, schemas, wire
 from chimera.contracts.cloudevents import Envelope
 from chimera.contracts.events import Event, kinds
-from chimera.contracts.plain import parse
+from chimera.contracts.plain import is_weightless, parse
 from chimera.errors import BadRecord, UnknownSchema
 
 #: an unknown id is asked for again after so long, seconds: a flood of bad records is no flood of
@@ -131,6 +131,8 @@ def decoder(text: str) -> _Decode:
         writer = parse(text)
     except Exception as fault:  # whatever a library says to somebody else's text
         raise BadRecord(f"a record of what is no Avro schema: {fault}") from fault
+    if is_weightless(writer):
+        raise BadRecord("a record whose lists could be without end: its items take no bytes")
     name = writer.get("name") if isinstance(writer, dict) else None
     for event, versions in schemas.published().items():
         if versions[-1].subject == name:

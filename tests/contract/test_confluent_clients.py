@@ -143,6 +143,8 @@ def test_references_contexts_and_metadata(client, served):
     with SchemaRegistryClient({"url": f"{served.url}/contexts/:.shop:"}) as in_shop:
         assert in_shop.get_subjects() == [":.shop:orders/value"]
         assert in_shop.get_latest_version("orders/value").schema_id == id
+    client.register_schema("contexts", Schema(A1))
+    assert client.get_version("contexts", 1).subject == "contexts", "a name like any other"
     data = {"schema": A1, "metadata": {"properties": {"owner": "a b"}}}
     client.register_schema("told", Schema.from_dict(data))
     assert client.get_latest_with_metadata("told", {"owner": "a b"}).version == 1

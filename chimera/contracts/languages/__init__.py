@@ -12,6 +12,8 @@ AVRO = "AVRO"
 JSON = "JSON"
 LANGUAGES = (JSON, AVRO)
 
+#: how deep a schema may be: whoever works on it does so by recursion
+_DEPTH_MAX = 150
 #: order in which Avro's attributes are written; others follow
 _AVRO_ORDER = (
     "type", "name", "namespace", "doc", "aliases", "fields", "symbols", "items", "values", "size",
@@ -29,11 +31,14 @@ def canonical(language: str, text: str, *, normalize: bool = False) -> str:
         found = json.loads(text)
     except (ValueError, RecursionError) as fault:
         raise ValueError(f"no JSON: {fault}") from fault
+    if _is_deep(found):
+        raise ValueError(f"it is more than {_DEPTH_MAX} levels deep")
     if language == AVRO:
         found = _avro(found, "" if normalize else None)
     return json.dumps(
-        found, ensure_ascii=False, separators=(",", ":"), sort_keys=normalize and language == JSON
-    )
+        found, ensure_ascii=False, allow_nan=False, separators=(",", ":"),
+        sort_keys=normalize and language == JSON,
+    )  # fmt: skip
 
 
 def parse(language: str, text: str, references: Mapping[str, str]) -> Any:
@@ -48,6 +53,21 @@ def incompatibilities(reader: Any, writer: Any) -> list[str]:
     if isinstance(reader, avro_schema.Schema):
         return avro_rules.incompatibilities(reader, writer)
     return json_rules.incompatibilities(reader, writer)
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(_DEPTH_MAX):
+        parts = (
+            part
+            for one in level
+            if isinstance(one, (dict, list))
+            for part in (one.values() if isinstance(one, dict) else one)
+        )
+        level = list(parts)
+        if not level:
+            return False
+    return True
 
 
 def _avro(schema: Any, namespace: str | None) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -63,8 +64,12 @@ def schema_of(state: State, body: Mapping[str, Any], normalize: bool) -> Schema:
     if language not in languages.LANGUAGES:
         raise _invalid(f"the type {language!r} is none of {', '.join(languages.LANGUAGES)}")
     for name in ("metadata", "ruleSet"):
-        if not isinstance(body.get(name, {}), (dict, type(None))):
+        if not isinstance(body.get(name) or {}, dict):
             raise _invalid(f"{name} is no object")
+    if not isinstance((body.get("metadata") or {}).get("properties") or {}, dict):
+        raise _invalid("the properties of its metadata are no object")
+    if not isinstance(body.get("references") or [], list):
+        raise _invalid("references is no list")
     try:
         found = Schema(
             language,
@@ -73,11 +78,10 @@ def schema_of(state: State, body: Mapping[str, Any], normalize: bool) -> Schema:
             body.get("metadata") or None,
             body.get("ruleSet") or None,
         )
+        json.dumps(found.to_dict(), ensure_ascii=False).encode()  # half a character is none
         parsed(state, found)
     except ValueError as fault:
         raise _invalid(str(fault)) from fault
-    except RecursionError as fault:
-        raise _invalid("it is too deep") from fault
     return found
 
 

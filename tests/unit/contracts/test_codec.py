@@ -141,6 +141,21 @@ def test_a_schema_of_others_is_no_event(codec, registry):
             codec.decode(wire.frame(registry.add(text), b""))
 
 
+@pytest.mark.parametrize(
+    "items",
+    ['"null"', '{"type": "fixed", "name": "F", "size": 0}',
+     '{"type": "record", "name": "E", "fields": [{"name": "n", "type": "null"}]}'],
+)  # fmt: skip
+def test_lists_that_could_be_without_end_are_not_read(codec, registry, items):
+    schema = schemas.newest("command_frame").schema()
+    endless = {"type": "array", "items": json.loads(items)}
+    schema["fields"].append({"name": "x", "type": endless, "default": []})
+    id = registry.add(json.dumps(schema))
+    many = b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01"
+    with pytest.raises(BadRecord, match="without end"):
+        codec.decode(wire.frame(id, b"\x02t\x02a\x02\x02F" + many))
+
+
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.name)
 def test_a_cut_or_longer_record_is_refused(codec, event):
     value = codec.encode_value(event)

@@ -117,13 +117,31 @@ def test_import_mode_takes_ids_and_versions_as_they_are_given(registry):
     assert registry.register("s", record("a", "b")) == 5001
 
 
+@pytest.mark.parametrize(
+    "more",
+    [{"references": 5}, {"references": ["x"]}, {"metadata": 5}, {"metadata": {"properties": [1]}},
+     {"ruleSet": "x"}, {"schemaType": ["AVRO"]}],
+)  # fmt: skip
+def test_a_body_of_the_wrong_shape_is_an_invalid_schema(registry, more):
+    body = {"schema": '"int"', **more}
+    assert refused(registry, "register", subject="s", body=body) == 42201
+
+
 @pytest.mark.parametrize("op", ["told", "_parse", "checked", "no_such", "__class__"])
 def test_only_operations_can_be_asked_for(registry, op):
     assert refused(registry, op) == 404
 
 
 @pytest.mark.parametrize(
-    "schema", ["[" * 100_000, '{"type":"array","items":' * 900 + '"int"' + "}" * 900, "\ud800", ""]
+    "schema",
+    [
+        "[" * 100_000,
+        '{"type":"array","items":' * 900 + '"int"' + "}" * 900,
+        "\ud800",
+        "",
+        '{"doc": "\\ud800", "type": "string"}',
+        '{"x": 1e999, "type": "string"}',
+    ],
 )
 def test_what_would_end_a_parser_is_refused(registry, schema):
     for language in ("AVRO", "JSON"):
