@@ -48,19 +48,20 @@ PUBLISH_S = 1.5
 #: a leader holds a question for receipts for so long, seconds
 HOLD_S = 1.0
 #: a frame of which its owner has not heard after so long is published again, seconds
-AGAIN_S = 5.0
+AGAIN_S = 15.0
 #: frames that are remembered as published
 REMEMBERED_MAX = 20_000
 #: threads that publish: each waits for the broker's answer
 THREADS = 16
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Sent:
     """A frame that the broker has."""
 
     owner: str  #: of the shard, when it was published
-    at: float
+    at: float  #: when that was, or when its owner said last that it takes nothing in just now
+    is_unsure: bool = False  #: its publisher was told that it may have been accepted
 
 
 class BrokerLink:
@@ -181,16 +182,32 @@ class BrokerLink:
             # the broker has them: whoever owns the shard will take them in
             promise.fail(Silent(str(fault)) if isinstance(fault, Unavailable) else fault)
             return
-        if told.stalled is not None:
-            refusal = from_wire(told.stalled)
-            if isinstance(refusal, (Overloaded, StoreFull)):
-                with self._lock:
-                    self._stalled[shard] = (time.monotonic() + refusal.retry_after, refusal)
-        if any(answer is None for answer in told.answers):
+        waiting = [s for s, answer in zip(senders, told.answers, strict=True) if answer is None]
+        if not waiting:
+            self._forget(shard, senders)
+            promise.keep(told.answers)
+        elif told.stalled is not None and self._stall(shard, told.stalled, waiting):
+            promise.keep([answer or told.stalled for answer in told.answers])
+        else:
             promise.fail(Silent("the broker has the frame, its shard has not taken it in yet"))
-            return
-        self._forget(shard, senders)
-        promise.keep(told.answers)
+
+    def _stall(self, shard: int, told: dict[str, Any], waiting: Sequence[Sender]) -> bool:
+        """A full shard has left frames on the broker, where they may wait for long.
+
+        Returns whether their publisher may be told that it is full: it must know before that they
+        may be accepted, or it would give those up that nobody is to wait for.
+        """
+        refusal = from_wire(told)
+        if not isinstance(refusal, (Overloaded, StoreFull)):
+            return False
+        now = time.monotonic()
+        with self._lock:
+            self._stalled[shard] = (now + refusal.retry_after, refusal)
+            sent = [self._sent[shard, one] for one in waiting if (shard, one) in self._sent]
+            known = all(one.is_unsure for one in sent)
+            for one in sent:
+                one.at, one.is_unsure = now, True
+        return known
 
     def _is_there(self, shard: int, sender: Sender, owner: str) -> bool:
         with self._lock:

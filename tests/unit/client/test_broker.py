@@ -190,6 +190,20 @@ def test_a_full_shard_is_told_before_anything_more_is_published(world: World) ->
     eventually(lambda: sum(len(disk.tasks) for disk in world.leaders.disks) == 2)
 
 
+def test_a_bulk_waits_for_a_full_shard_and_is_published_once(world: World) -> None:
+    world.leaders.queue_bound = 5
+    world.leaders.handler = None
+    world.pump()
+    bulk = begin(lambda: world.swarm.submit_many("echo", range(8), key=["k"] * 8))
+    eventually(lambda: world.link._stalled)
+    eventually(lambda: len(world.leaders.asked) >= 5)
+    assert (world.records(), bulk) == (1, [])
+    world.leaders.queue_bound = 100
+    eventually(lambda: bulk)
+    assert len(bulk[0]) == 8
+    assert sum(len(disk.tasks) for disk in world.leaders.disks) == 8
+
+
 def test_a_broker_that_is_down_is_waited_for(world: World) -> None:
     world.pump()
     world.broker.crash()
