@@ -7,12 +7,13 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import accumulate
+from operator import add
 from typing import Any
 
 import msgspec
 
 from chimera.client.options import Options
-from chimera.client.parcels import FRAME_BYTES, TASK_BYTES, column_bytes, text_bytes
+from chimera.client.parcels import FRAME_BYTES, TASK_BYTES, column_bytes, texts_bytes
 from chimera.errors import InvalidPayload, PayloadTooLarge
 from chimera.frames import command
 
@@ -145,10 +146,10 @@ class Cutter:
         """Bytes a task that differ from task to task, at most."""
         if not self.keys and not self.idempotency:
             return map(len, self.bodies)
-        sizes = list(map(len, self.bodies))
+        sizes: Iterable[int] = map(len, self.bodies)
         for texts in (self.keys, self.idempotency):
-            for index, text in enumerate(texts):
-                sizes[index] += text_bytes(text)
+            if texts:
+                sizes = map(add, sizes, texts_bytes(texts))
         return sizes
 
     def _part(self, start: int, stop: int) -> Cut:

@@ -139,7 +139,7 @@ def column_bytes(columns: command.Columns) -> int:
     """Bytes of the columns in a frame, at most; what every task has is in `TASK_BYTES`."""
     size = 0
     for texts in (columns.keys, columns.idempotency):
-        size += sum(text_bytes(text) for text in texts or () if text is not None)
+        size += sum(texts_bytes([text for text in texts or () if text is not None]))
     for times in (columns.not_before, columns.deadline):
         size += 9 * len(times or ())
     for tags in columns.tags or ():
@@ -150,6 +150,13 @@ def column_bytes(columns: command.Columns) -> int:
 def text_bytes(text: str) -> int:
     """Bytes of a text in a column, at most."""
     return 5 + (len(text) if text.isascii() else 4 * len(text))
+
+
+def texts_bytes(texts: list[str]) -> list[int]:
+    """Bytes of each text in a column, at most."""
+    if "".join(texts).isascii():  # looked at once: most keys are, and there may be many
+        return [5 + len(text) for text in texts]
+    return [text_bytes(text) for text in texts]
 
 
 def draw(queue: deque[Parcel], session: Session, shard: int, ordered: bool) -> list[Frame]:
