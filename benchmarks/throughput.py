@@ -30,6 +30,9 @@ SIZED = {
     "1 MiB": Work("bench.size", ("x" * (1 << 20),), echoes=False),
 }
 
+#: what `--only` picks; no-op is measured always, for others are compared with it
+PARTS = ("not-read", "context", "ruled", "1ms", "10KiB", "1MiB", "clients")
+
 Measure = Callable[[int], Span]
 
 
@@ -97,8 +100,8 @@ def nap(swarm: Any, count: int) -> Span:
     return Span(count, began, ended, ideal=2 * count / sum(slept_s))
 
 
-def cases(swarm: rig.Swarm, actors: Sequence[Any], many: Sequence[Any]) -> list[Case]:
-    """Everything that is measured on one swarm."""
+def cases(swarm: rig.Swarm, actors: Sequence[Any], many: Sequence[Any]) -> dict[str, Case]:
+    """Everything that is measured on one swarm, by part."""
     one = swarm.client()
 
     def tasks(work: Work, first: int = 500, count_max: int = COUNT_MAX) -> Side:
@@ -120,30 +123,35 @@ def cases(swarm: rig.Swarm, actors: Sequence[Any], many: Sequence[Any]) -> list[
     waiting = Side(lambda count: clients.submit_and_wait(one, NOOP, count), 20_000)
     ruled = Side(lambda count: clients.submit_ruled(swarm.client, count), 24_000)
     small, large = SIZED["10 KiB"], SIZED["1 MiB"]
-    return [
-        Case("no-op", ours(NOOP), tasks(NOOP), calls(NOOP)),
-        Case("no-op, results not read", waiting, tasks(NOOP), calls(NOOP)),
-        Case("no-op with a context", ours(CONTEXT), tasks(NOOP), calls(NOOP)),
-        Case("ruled", ruled, tasks(NOOP), calls(NOOP)),
-        Case("1 ms", Side(lambda count: nap(one, count), 1000), tasks(NAP), calls(NAP)),
-        Case("10 KiB", ours(small, 1000, 20_000), tasks(small), calls(small)),
-        Case("1 MiB", ours(large, 16, 100), tasks(large, 16, 100), calls(large, 16, 100)),
-        Case(
+    return {
+        "no-op": Case("no-op", ours(NOOP), tasks(NOOP), calls(NOOP)),
+        "not-read": Case("no-op, results not read", waiting, tasks(NOOP), calls(NOOP)),
+        "context": Case("no-op with a context", ours(CONTEXT), tasks(NOOP), calls(NOOP)),
+        "ruled": Case("ruled", ruled, tasks(NOOP), calls(NOOP)),
+        "1ms": Case("1 ms", Side(lambda count: nap(one, count), 1000), tasks(NAP), calls(NAP)),
+        "10KiB": Case("10 KiB", ours(small, 1000, 20_000), tasks(small), calls(small)),
+        "1MiB": Case("1 MiB", ours(large, 16, 100), tasks(large, 16, 100), calls(large, 16, 100)),
+        "clients": Case(
             f"no-op, {CLIENTS} clients",
             each(lambda client, count: client.read.remote(NOOP, count), 40_000),
             each(lambda client, count: client.tasks.remote(NOOP, count), 800),
             each(lambda client, count: client.calls.remote(list(actors), NOOP, count), 800),
         ),
-    ]  # fmt: skip
+    }  # fmt: skip
 
 
 def _measure(document: Document, data_dir: Path, fsync: bool, settings: Settings) -> None:
     suffix = ", fsync" if fsync else ""
     with rig.swarm(data_dir, fsync=fsync) as swarm:
         actors = [clients.Plain.remote() for _ in range(2)]
-        many = [clients.Client.remote(swarm.name) for _ in range(CLIENTS)]
+        many = [
+            clients.Client.remote(swarm.name) for _ in range(CLIENTS) if settings.has("clients")
+        ]
         ray.get([client.__ray_ready__.remote() for client in many])
-        found = {case.name: case for case in cases(swarm, actors, many)}
+        every = cases(swarm, actors, many)
+        found = {
+            part: case for part, case in every.items() if part == "no-op" or settings.has(part)
+        }
         for case in found.values():
             case.calibrate(settings.seconds)
         for _ in range(settings.pairs):
@@ -157,7 +165,7 @@ def _measure(document: Document, data_dir: Path, fsync: bool, settings: Settings
 
 
 def _judge(document: Document, found: dict[str, Case], how: str) -> None:
-    noop, ruled, short = found["no-op"], found["ruled"], found["1 ms"]
+    noop = found["no-op"]
     asked = [min(RATIO * plain, RATE) for plain in noop.task_rates]
     judge(
         document,
@@ -167,6 +175,13 @@ def _judge(document: Document, found: dict[str, Case], how: str) -> None:
         f"{median(noop.rates):,.0f}/s, {median(ratios(noop.rates, noop.task_rates)):,.0f} × plain "
         f"tasks, {median(ratios(noop.rates, noop.call_rates)):,.0f} × plain actor calls",
     )
+    if ruled := found.get("ruled"):
+        _judge_ruled(document, ruled, noop, how)
+    if short := found.get("1ms"):
+        _judge_short(document, short, how)
+
+
+def _judge_ruled(document: Document, ruled: Case, noop: Case, how: str) -> None:
     judge(
         document,
         "ruled",
@@ -174,6 +189,9 @@ def _judge(document: Document, found: dict[str, Case], how: str) -> None:
         100 * median(ratios(ruled.rates, noop.rates)),
         f"{median(ruled.rates):,.0f}/s beside {median(noop.rates):,.0f}/s",
     )
+
+
+def _judge_short(document: Document, short: Case, how: str) -> None:
     ideal = median([span.more["ideal"] for span in short.spans])
     slept = 100 * median([span.rate / span.more["ideal"] for span in short.spans])
     judge(
