@@ -12,7 +12,7 @@ from chimera.swarm.spec import Spec
 from chimera.traffic.topics import GROUP, topics
 
 #: for a broker to answer, seconds
-BUS_S = 10.0
+BUS_S = 5.0
 #: records of commands that wait, from which on a person should look
 WAITING_MAX = 100_000
 
