@@ -8,11 +8,13 @@ CloudEvents specification, 1.0.2.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
+
+import msgspec
 
 from chimera.errors import BadRecord
 
@@ -42,8 +44,7 @@ _NAME = re.compile(r"[a-z0-9]{1,64}\Z")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(msgspec.Struct, frozen=True):
     """The attributes of an event."""
 
     id: str  #: unique in its source
@@ -53,12 +54,14 @@ class Envelope:
     time: int | None = None  #: Unix milliseconds
     dataschema: str | None = None
     datacontenttype: str = AVRO
-    extensions: dict[str, str] = field(default_factory=dict)
+    extensions: dict[str, str] = {}
 
     def __post_init__(self) -> None:
         if not self.id or not self.source:
             raise ValueError("an event has an id and a source")
         for name in self.extensions:
+            if name in EXTENSIONS:
+                continue
             if not _NAME.match(name) or name in _CORE or name in ("datacontenttype", "data"):
                 raise ValueError(f"{name!r} is no name of an extension: a-z and 0-9 only")
 
@@ -113,8 +116,13 @@ def from_amqp(
 
 def timestamp(ms: int) -> str:
     """Unix milliseconds in RFC 3339."""
-    moment = _EPOCH + timedelta(milliseconds=ms)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return f"{_second(ms // 1000)}.{ms % 1000:03d}Z"
+
+
+@functools.lru_cache(maxsize=64)
+def _second(seconds: int) -> str:
+    # one after another, events are of the same few seconds
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat().removesuffix("+00:00")
 
 
 def _envelope(found: dict[str, Any], content_type: str) -> Envelope | None:

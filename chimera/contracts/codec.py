@@ -8,9 +8,10 @@ never gives an id a second meaning. An id that nobody knows is asked for again a
 from __future__ import annotations
 
 import io
+import struct
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 from uuid import UUID
 
@@ -18,6 +19,7 @@ import fastavro
 import msgspec
 
 from chimera.contracts import cloudevents, schemas, wire
+from chimera.contracts.avro_writer import Write, compile_writer
 from chimera.contracts.cloudevents import Envelope
 from chimera.contracts.events import Event, kinds
 from chimera.contracts.plain import is_weightless, parse
@@ -70,7 +72,7 @@ class Codec:
     def __init__(self, registry: Schemas, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._registry = registry
         self._clock = clock
-        self._writers: dict[str, tuple[int, Any]] = {}
+        self._writers: dict[str, tuple[bytes, Write]] = {}
         self._readers: dict[int | UUID, _Decode] = {}
         self._unknown: dict[int | UUID, float] = {}
 
@@ -80,18 +82,19 @@ class Codec:
         The first of a kind raises also what the registry raises.
         """
         value = self.encode_value(event)
-        return Message(value, envelope if envelope.type else replace(envelope, type=event.ce_type))
+        if not envelope.type:
+            envelope = msgspec.structs.replace(envelope, type=event.ce_type)
+        return Message(value, envelope)
 
     def encode_value(self, event: Event) -> bytes:
         """The record's bytes alone."""
-        id, parsed = self._writers.get(event.name) or self._writer(event.name)
-        out = io.BytesIO()
-        record = msgspec.to_builtins(event, builtin_types=[bytes])
+        header, write = self._writers.get(event.name) or self._writer(event.name)
+        out = bytearray(header)
         try:
-            fastavro.schemaless_writer(out, parsed, record, disable_tuple_notation=True)
-        except (TypeError, ValueError, OverflowError) as fault:
+            write(event, out)
+        except (TypeError, ValueError, AttributeError, struct.error) as fault:
             raise ValueError(f"no {event.name}: {fault}") from fault
-        return wire.frame(id, out.getvalue())
+        return bytes(out)
 
     def decode(self, value: bytes | None) -> Event:
         """The event in a record, whatever version it was written by.
@@ -104,10 +107,12 @@ class Codec:
         id, body = wire.split(value)
         return (self._readers.get(id) or self._reader(id))(body)
 
-    def _writer(self, name: str) -> tuple[int, Any]:
+    def _writer(self, name: str) -> tuple[bytes, Write]:
         newest = schemas.newest(name)
         id = self._registry.register(newest.subject, newest.text)
-        found = self._writers[name] = id, parse(newest.text)
+        parsed = parse(newest.text)
+        write = compile_writer(parsed, parsed["__named_schemas"])
+        found = self._writers[name] = wire.header(id), write
         return found
 
     def _reader(self, id: int | UUID) -> _Decode:
@@ -141,6 +146,9 @@ def decoder(text: str) -> _Decode:
 
 
 def _decoder(writer: Any, reader: Any, kind: type[Event]) -> _Decode:
+    if writer == reader:
+        reader = None  # nothing to be resolved, which is quicker
+
     def decode(body: memoryview) -> Event:
         source = io.BytesIO(body)
         try:

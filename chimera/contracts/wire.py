@@ -15,9 +15,9 @@ _HEADER = struct.Struct(">bI")
 _GUID_END = 17
 
 
-def frame(id: int, body: bytes) -> bytes:
-    """A record of a schema's id and the Avro bytes."""
-    return _HEADER.pack(0, id) + body
+def header(id: int) -> bytes:
+    """What comes before the Avro bytes that are written by the schema of this id."""
+    return _HEADER.pack(0, id)
 
 
 def split(record: bytes) -> tuple[int | UUID, memoryview]:

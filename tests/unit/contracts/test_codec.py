@@ -18,6 +18,10 @@ from tests.contract.samples import EVENTS
 OURS = Envelope(id="1", source="/chimera/demo")
 
 
+def record(id, body):
+    return wire.header(id) + body
+
+
 class Texts(OwnSchemas):
     """Gives ids to any texts, counts what it is asked, and can be away."""
 
@@ -92,7 +96,7 @@ def test_a_record_of_a_newer_writer_is_read(codec, registry):
     newer["fields"].append({"name": "colour", "type": "string", "default": "red"})
     id = registry.add(json.dumps(newer))
     body = b"\x02t" + b"\x02a" + b"\x02" + b"\x02F" + b"\x06red"
-    event = codec.decode(wire.frame(id, body))
+    event = codec.decode(record(id, body))
     assert (event.type, event.tenant, event.count, event.frame) == ("t", "a", 1, b"F")
 
 
@@ -101,12 +105,12 @@ def test_an_unknown_id_is_told_and_not_asked_for_at_once_again(registry):
     codec = Codec(registry, clock=lambda: now[0])
     for _ in range(3):
         with pytest.raises(UnknownSchema) as told:
-            codec.decode(wire.frame(4_000_000_000, b"x"))
+            codec.decode(record(4_000_000_000, b"x"))
     assert told.value.details == {"id": "4000000000"}
     assert registry.asked == [4_000_000_000]
     now[0] = 6.0
     with pytest.raises(UnknownSchema):
-        codec.decode(wire.frame(4_000_000_000, b"x"))
+        codec.decode(record(4_000_000_000, b"x"))
     assert len(registry.asked) == 2
 
 
@@ -138,7 +142,7 @@ def test_a_schema_of_others_is_no_event(codec, registry):
     other = '{"type": "record", "name": "shop.Order", "fields": []}'
     for text in (other, '"string"', '{"type": "nonsense"}', "no json"):
         with pytest.raises(BadRecord, match="a record of "):
-            codec.decode(wire.frame(registry.add(text), b""))
+            codec.decode(record(registry.add(text), b""))
 
 
 @pytest.mark.parametrize(
@@ -153,7 +157,7 @@ def test_lists_that_could_be_without_end_are_not_read(codec, registry, items):
     id = registry.add(json.dumps(schema))
     many = b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01"
     with pytest.raises(BadRecord, match="without end"):
-        codec.decode(wire.frame(id, b"\x02t\x02a\x02\x02F" + many))
+        codec.decode(record(id, b"\x02t\x02a\x02\x02F" + many))
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.name)
