@@ -12,7 +12,7 @@ from chimera.actors.cluster import Cluster
 from chimera.contracts.codec import Schemas
 from chimera.contracts.own import OwnSchemas
 from chimera.contracts.registry import Log, Registry
-from chimera.contracts.remote import RemoteRegistry
+from chimera.contracts.remote import RemoteRegistry, shown
 from chimera.errors import ChimeraError, RegistryFault, Unavailable, UnknownSchema
 
 _log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class SchemaHome:
     def call(self, op: str, arguments: dict[str, Any]) -> Any:
         """Carry out an operation of the registry. Raises RegistryFault if it is elsewhere."""
         if self._url:
-            raise RegistryFault(f"this swarm's registry is {self._url}", error_code=404)
+            raise RegistryFault(f"this swarm's registry is {shown(self._url)}", error_code=404)
         return self._own.call(op, **arguments)
 
     def _publish(self) -> None:
@@ -73,7 +73,7 @@ class SchemaHome:
             try:
                 remote.publish_own()
             except ChimeraError as fault:
-                _log.warning("our schemas are not in %s yet: %s", self._url, fault.message)
+                _log.warning("our schemas are not in %s yet: %s", shown(self._url), fault.message)
                 pause.wait(AGAIN_S)
             else:
                 remote.close()

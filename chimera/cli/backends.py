@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 from chimera.bus.connect import connect
-from chimera.errors import BusUnauthorized, BusUnavailable, ChimeraError
+from chimera.errors import BusUnauthorized, BusUnavailable, ChimeraError, RegistryFault
 from chimera.store.blobs import Blobs
 from chimera.swarm.spec import Spec
 from chimera.traffic.topics import GROUP, topics
@@ -62,6 +62,35 @@ def look_at_store(spec: Spec) -> Iterator[Seen]:
             fault.message,
             "see that the server runs, and `store` in the spec, or PGPASSWORD",
         )
+
+
+def look_at_registry(url: str) -> Iterator[Seen]:
+    """Whether the schema registry answers and takes the swarm's events."""
+    from chimera.contracts import schemas
+    from chimera.contracts.remote import RemoteRegistry, shown
+
+    remote = RemoteRegistry(url)
+    refused = []
+    try:
+        remote.call("GET", "subjects", limit=1)
+        for versions in schemas.published().values():
+            newest = versions[-1]
+            path = f"compatibility/subjects/{newest.subject}/versions"
+            try:
+                if not remote.call("POST", path, {"schema": newest.text})["is_compatible"]:
+                    refused.append(newest.subject)
+            except RegistryFault as fault:
+                if fault.status != 404:  # a subject that is not there yet
+                    raise
+    except ChimeraError as fault:
+        yield "fail", fault.message, "see that it runs, and `registry` in the spec"
+        return
+    finally:
+        remote.close()
+    for subject in refused:
+        yield "fail", f"{subject}: what is registered is incompatible", "who registered it there?"
+    if not refused:
+        yield "ok", f"{shown(url)} answers and takes the swarm's events", ""
 
 
 def look_at_objects(spec: Spec) -> Seen:

@@ -12,7 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from chimera.cli.backends import look_at_bus, look_at_objects, look_at_store
+from chimera.cli.backends import (
+    look_at_bus,
+    look_at_objects,
+    look_at_registry,
+    look_at_store,
+)
 from chimera.cli.output import ERROR, Output, address_option, command
 from chimera.cli.status import read_status
 from chimera.cli.up import DEFAULT_FILE, spec_option
@@ -181,6 +186,8 @@ def check_backends(spec: Spec) -> Iterator[Finding]:
         yield from (Finding("bus", *seen) for seen in look_at_bus(spec))
     if spec.store:
         yield from (Finding("store", *seen) for seen in look_at_store(spec))
+    if spec.registry:
+        yield from (Finding("registry", *seen) for seen in look_at_registry(spec.registry))
     yield Finding("objects", *look_at_objects(spec))
 
 

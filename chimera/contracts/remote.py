@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 from uuid import UUID
 
 import httpx2
@@ -117,6 +117,12 @@ class RemoteRegistry:
             raise Unavailable(told)
         code = found.get("error_code") if isinstance(found, dict) else None
         raise RegistryFault(told, error_code=code or answer.status_code)
+
+
+def shown(url: str) -> str:
+    """A registry's URL without user and password."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _json(answer: httpx2.Response) -> Any:

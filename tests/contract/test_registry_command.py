@@ -7,6 +7,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from chimera.cli.backends import look_at_registry
 from chimera.cli.main import main
 
 OLD = {"type": "record", "name": "O", "fields": [{"name": "a", "type": "int"}]}
@@ -54,6 +55,18 @@ def test_a_schema_is_registered_listed_shown_and_checked(run, file):
 def test_faults_are_told_in_one_line(run, file):
     assert "Subject 'none' not found" in run("show", "none", code=3)
     assert "Invalid schema" in run("register", "x", file({"type": "x"}), code=1)
+
+
+def test_doctor_looks_at_a_registry_elsewhere(served):
+    url = served.url.replace("http://", "http://me:secret@")
+    (state, saw, _) = next(look_at_registry(url))
+    assert state == "ok", saw
+    assert "secret" not in saw
+    served.registry.register("io.chimera.task.Result", '"string"')
+    (state, saw, _) = next(look_at_registry(url))
+    assert (state, saw.split(":")[0]) == ("fail", "io.chimera.task.Result")
+    (state, saw, mend) = next(look_at_registry("http://127.0.0.1:9"))
+    assert (state, "does not answer" in saw, "`registry`" in mend) == ("fail", True, True)
 
 
 @pytest.mark.parametrize(
