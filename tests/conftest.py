@@ -15,6 +15,9 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
+#: one of each server for all directories of tests
+pytest_plugins = ("tests.servers.fixtures",)
+
 #: inherited by every process that this session starts, so that one left behind can be told
 MARK = "CHIMERA_TEST_SESSION"
 #: processes that end by themselves get this long to do so, seconds

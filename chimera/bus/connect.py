@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from chimera.bus.embedded import EmbeddedBus
 from chimera.bus.limits import Limits
 from chimera.bus.memory import MemoryBroker, MemoryBus
 from chimera.bus.protocol import Bus
@@ -25,5 +26,11 @@ def connect(url: str, limits: Limits | None = None) -> Bus:
             except ImportError as error:
                 raise InvalidRequest(f"pip install 'chimera[kafka]': {error}") from error
             return KafkaBus(settings, limits)
+        case "amqp" | "amqps":
+            try:
+                from chimera.bus.rabbitmq import RabbitBus
+            except ImportError as error:
+                raise InvalidRequest(f"pip install 'chimera[rabbitmq]': {error}") from error
+            return RabbitBus(settings, limits)
         case _:
-            raise InvalidRequest(f"{settings.scheme}: is not built yet")
+            return EmbeddedBus(settings.path, limits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
 _MIB = 1024 * 1024
@@ -18,3 +19,26 @@ class Limits:
     in_flight_bytes: int = 64 * _MIB
     #: published and not yet answered, a bus
     publish_bytes: int = 64 * _MIB
+
+
+class Budget:
+    """Bytes that may be under way; one item always passes, whatever its size."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._used = 0
+        self._changed = threading.Condition()
+
+    def take(self, size: int, timeout: float) -> bool:
+        with self._changed:
+            fits = self._changed.wait_for(
+                lambda: not self._used or self._used + size <= self._most, max(0.0, timeout)
+            )
+            if fits:
+                self._used += size
+            return fits
+
+    def give_back(self, size: int) -> None:
+        with self._changed:
+            self._used -= size
+            self._changed.notify_all()

@@ -111,7 +111,7 @@ class AckSuite:
         got = []
         while more := subscription.fetch(100, 2**30, 1.0):
             got += more
-        assert 2 <= len(got) <= 3  # one may pass the bound
+        assert 1 <= len(got) <= 3  # one may pass the bound; a broker may count records instead
         subscription.ack(got)
         assert first_seen(drain(subscription, {"7"})) == [str(i) for i in range(len(got), 8)]
 

@@ -61,7 +61,30 @@ class Load:
                 return
 
 
-class FaultSuite:
+class OutageSuite:
+    """What cannot be written now is written later."""
+
+    def test_an_outage_under_load_loses_nothing_and_drains(self, place: Place):
+        load = Load(place, place.topic(2))
+
+        def outage() -> None:
+            wait_until(lambda: len(load.seen) >= 100, "load before the outage")
+            place.down()
+            time.sleep(AWAY_S)  # the test is of a time without a broker
+            place.up()
+            seen = len(load.seen)
+            wait_until(lambda: len(load.seen) > seen, "records after the outage")
+            load.over.set()
+
+        publishers = [lambda who=who: load.publish(who) for who in range(3)]
+        together([outage, lambda: load.consume(3), *publishers])
+        assert min(load.sent.values()) > 0
+        for who, count in load.sent.items():
+            mine = [int(text.split(".")[1]) for text in load.seen if text.startswith(f"{who}.")]
+            assert first_seen(mine) == list(range(count)), "in order, none lost"
+
+
+class FaultSuite(OutageSuite):
     """A bus reconnects for ever."""
 
     def test_what_was_answered_survives_the_brokers_death(self, place: Place):
@@ -125,22 +148,3 @@ class FaultSuite:
         assert not publishing.is_alive(), "a publish ends with its bus, not with its deadline"
         place.up()
         assert texts(take(place.bus().subscribe(topic, GROUP), 1)) in (["0"], ["5"])
-
-    def test_an_outage_under_load_loses_nothing_and_drains(self, place: Place):
-        load = Load(place, place.topic(2))
-
-        def outage() -> None:
-            wait_until(lambda: len(load.seen) >= 100, "load before the outage")
-            place.down()
-            time.sleep(AWAY_S)  # the test is of a time without a broker
-            place.up()
-            seen = len(load.seen)
-            wait_until(lambda: len(load.seen) > seen, "records after the outage")
-            load.over.set()
-
-        publishers = [lambda who=who: load.publish(who) for who in range(3)]
-        together([outage, lambda: load.consume(3), *publishers])
-        assert min(load.sent.values()) > 0
-        for who, count in load.sent.items():
-            mine = [int(text.split(".")[1]) for text in load.seen if text.startswith(f"{who}.")]
-            assert first_seen(mine) == list(range(count)), "in order, none lost"

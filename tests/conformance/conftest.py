@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.servers.postgres import own_postgres, postgres
@@ -19,16 +17,3 @@ pytest.register_assert_rewrite(
     "tests.conformance.journal_side_suite",
     "tests.conformance.journal_view_suite",
 )
-
-from tests.servers.kafka import Kafka  # noqa: E402 # after the rewriting is set up
-
-
-@pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
-    """One node of a real Kafka for the whole session."""
-    server = Kafka(tmp_path_factory.mktemp("kafka"))
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop()

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import sqlite3
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from chimera.bus import embedded
 from chimera.bus.connect import connect
 from chimera.bus.limits import Limits
 from chimera.bus.memory import MemoryBroker, MemoryBus
-from chimera.bus.protocol import Bus
+from chimera.bus.protocol import Bus, Kind, Record
 from tests.conformance.bus_ack_suite import AckSuite
-from tests.conformance.bus_fault_suite import FaultSuite
-from tests.conformance.bus_kit import Place
+from tests.conformance.bus_fault_suite import FaultSuite, OutageSuite
+from tests.conformance.bus_kit import GROUP, SOON_S, Place, publish, records, take, texts
 from tests.conformance.bus_suite import FetchSuite, PositionSuite, PublishSuite
 from tests.servers.kafka import Kafka
+from tests.servers.rabbitmq import ADMIN, RabbitMQ
 
 
-class _All(PublishSuite, FetchSuite, PositionSuite, AckSuite, FaultSuite):
+class _Sound(PublishSuite, FetchSuite, PositionSuite, AckSuite):
+    pass
+
+
+class _All(_Sound, FaultSuite):
     pass
 
 
@@ -46,6 +57,68 @@ class TestMemoryBus(_All):
         place.end()
 
 
+class _Embedded(Place):
+    """There is no broker to lose; what can keep a process from writing is another one's lock."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__()
+        self.directory = directory
+        self._other: sqlite3.Connection | None = None
+
+    def make(self, limits: Limits) -> Bus:
+        return connect(f"embedded:{self.directory}", limits)
+
+    def down(self) -> None:
+        path = self.directory / "bus.sqlite"
+        self._other = sqlite3.connect(path, timeout=SOON_S, check_same_thread=False)
+        self._other.execute("BEGIN IMMEDIATE")
+
+    def up(self) -> None:
+        assert self._other is not None
+        self._other.close()
+
+
+_PUBLISHER = """
+import sys
+from chimera.bus import embedded
+from chimera.bus.connect import connect
+from chimera.bus.protocol import Record
+bus = connect("embedded:" + sys.argv[1])
+for i in range(1_000_000):
+    assert bus.publish([Record(sys.argv[2], 0, b"%d" % i)], 60) == [None]
+    print(i, flush=True)
+"""
+
+
+class TestEmbeddedBus(_Sound, OutageSuite):
+    @pytest.fixture
+    def place(self, tmp_path: Path) -> Iterator[_Embedded]:
+        place = _Embedded(tmp_path)
+        yield place
+        place.end()
+
+    def test_what_was_answered_survives_kill_9_of_its_publisher(self, place: _Embedded):
+        topic = place.topic()
+        with subprocess.Popen(
+            [sys.executable, "-c", _PUBLISHER, str(place.directory), topic.name],
+            stdout=subprocess.PIPE,
+        ) as publisher:
+            assert publisher.stdout is not None
+            for line in publisher.stdout:
+                if int(line) == 200:
+                    publisher.kill()
+            answered = int(line)
+        subscription = place.bus().subscribe(topic, GROUP)
+        assert texts(take(subscription, answered + 1)) == [str(i) for i in range(answered + 1)]
+
+    def test_events_past_their_retention_are_dropped(self, place: _Embedded, monkeypatch):
+        monkeypatch.setattr(embedded, "_SWEEP_S", 0.0)
+        topic, bus = place.topic(kind=Kind.EVENTS), place.bus()
+        old = int(time.time() * 1000) - topic.retention_ms - 1000
+        publish(bus, [Record(topic.name, 0, b"old", timestamp=old), *records(topic, ["new"])])
+        assert texts(take(bus.subscribe(topic, GROUP), 1)) == ["new"]
+
+
 class _Kafka(Place):
     def __init__(self, server: Kafka) -> None:
         super().__init__()
@@ -65,5 +138,31 @@ class TestKafkaBus(_All):
     @pytest.fixture
     def place(self, kafka: Kafka) -> Iterator[Place]:
         place = _Kafka(kafka)
+        yield place
+        place.end()
+
+
+class _Rabbit(Place):
+    seeks = False
+
+    def __init__(self, server: RabbitMQ) -> None:
+        super().__init__()
+        self._server = server
+
+    def make(self, limits: Limits) -> Bus:
+        user, password = ADMIN
+        return connect(f"amqp://{user}:{password}@127.0.0.1:{self._server.plain}", limits)
+
+    def down(self) -> None:
+        self._server.kill()
+
+    def up(self) -> None:
+        self._server.start()
+
+
+class TestRabbitBus(_All):
+    @pytest.fixture
+    def place(self, rabbitmq: RabbitMQ) -> Iterator[Place]:
+        place = _Rabbit(rabbitmq)
         yield place
         place.end()

@@ -12,6 +12,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from chimera.bus.kafka.client import BATCH_MAX_BYTES, Health, configuration, translate
+from chimera.bus.limits import Budget
 from chimera.bus.protocol import Record, too_large
 from chimera.bus.settings import BusSettings
 from chimera.errors import BusUnavailable, ChimeraError
@@ -50,29 +51,6 @@ class _Call:
             for index in self._open:
                 self.answers[index] = error
             self._open.clear()
-
-
-class Budget:
-    """Bytes that may be under way; one item always passes, whatever its size."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._used = 0
-        self._changed = threading.Condition()
-
-    def take(self, size: int, timeout: float) -> bool:
-        with self._changed:
-            fits = self._changed.wait_for(
-                lambda: not self._used or self._used + size <= self._most, max(0.0, timeout)
-            )
-            if fits:
-                self._used += size
-            return fits
-
-    def give_back(self, size: int) -> None:
-        with self._changed:
-            self._used -= size
-            self._changed.notify_all()
 
 
 class _Session:
