@@ -160,7 +160,7 @@ class _Rabbit(Place):
         self._server.start()
 
 
-class TestRabbitBus(_All):
+class TestRabbitBus(_Sound):
     @pytest.fixture
     def place(self, rabbitmq: RabbitMQ) -> Iterator[Place]:
         place = _Rabbit(rabbitmq)

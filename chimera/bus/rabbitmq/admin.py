@@ -11,7 +11,7 @@ from aiormq.abc import AbstractChannel
 
 from chimera import names
 from chimera.bus.protocol import Finding, Kind, Topic, missing, wrong_partitions
-from chimera.bus.rabbitmq.link import FAULTS, Link
+from chimera.bus.rabbitmq.link import ANSWER_S, FAULTS, Link
 from chimera.errors import ChimeraError
 
 T = TypeVar("T")
@@ -107,7 +107,7 @@ class Admin:
 
     async def _on_channel(self, ask: Callable[[AbstractChannel], Awaitable[Any]]) -> Any:
         connection = await self._link.connection()
-        channel = await connection.channel(publisher_confirms=False)
+        channel = await connection.channel(publisher_confirms=False, timeout=ANSWER_S)
         try:
             return await ask(channel)
         finally:

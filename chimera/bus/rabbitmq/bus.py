@@ -22,19 +22,20 @@ T = TypeVar("T")
 class RabbitBus:
     """A `chimera.bus.protocol.Bus`.
 
-    A broker short of memory or disk stops reading from connections that publish: what is read and
-    acknowledged goes over another one, so that the backlog can shrink.
+    A broker short of memory or disk stops reading from connections that publish: each subscription
+    has one of its own, so that the backlog can shrink.
     """
 
     seeks = False
 
     def __init__(self, settings: BusSettings, limits: Limits | None = None) -> None:
+        self._settings = settings
         self._limits = limits or Limits()
         self._loop = Loop()
         self._publishing = Link(settings)
-        self._reading = Link(settings)
+        self._asking = Link(settings)
         self._publisher = Publisher(self._loop, self._publishing, self._limits.publish_bytes)
-        self._admin = Admin(self._reading)
+        self._admin = Admin(self._asking)
         self._subscriptions: list[RabbitSubscription] = []
 
     def publish(self, records: Sequence[Record], timeout: float) -> list[ChimeraError | None]:
@@ -43,7 +44,9 @@ class RabbitBus:
     def subscribe(
         self, topic: Topic, group: str, start: Mapping[int, int] | None = None
     ) -> Subscription:
-        made = RabbitSubscription(self._loop, self._reading, topic, group, start, self._limits)
+        made = RabbitSubscription(
+            self._loop, Link(self._settings), topic, group, start, self._limits
+        )
         self._subscriptions.append(made)
         return made
 
@@ -69,7 +72,7 @@ class RabbitBus:
         for subscription in self._subscriptions:
             subscription.close(max(0.1, end - time.monotonic()))
         try:
-            for link in (self._publishing, self._reading):
+            for link in (self._publishing, self._asking):
                 self._loop.call(link.close(), max(0.1, end - time.monotonic()))
         except (*FAULTS, ChimeraError):
             pass  # it is away, or closed before

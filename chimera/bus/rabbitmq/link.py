@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import ssl
 
 import aiormq
@@ -15,7 +16,12 @@ from chimera.bus.protocol import missing
 from chimera.bus.settings import BusSettings
 from chimera.errors import BusUnauthorized, BusUnavailable, ChimeraError, InvalidRequest
 
+logger = logging.getLogger(__name__)
+
 CONNECT_S = 5.0
+CLOSE_S = 2.0
+#: for an answer to one request: a queue whose nodes have just started may swallow one for ever
+ANSWER_S = 5.0
 #: pauses between attempts to connect, seconds; the last one is repeated
 _BACKOFF_S = (0.1, 0.2, 0.5, 1.0)
 
@@ -99,8 +105,13 @@ class Link:
         return BusUnavailable(said)
 
     async def close(self) -> None:
-        if self._connection is not None and not self._connection.is_closed:
-            await self._connection.close()
+        """Leave; whoever asks next gets a new connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None and not connection.is_closed:
+            try:
+                await asyncio.wait_for(connection.close(), CLOSE_S)
+            except FAULTS as error:
+                logger.info("a connection to %s did not end well: %s", self._settings.shown, error)
 
 
 def _tls(settings: BusSettings) -> ssl.SSLContext:

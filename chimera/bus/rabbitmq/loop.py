@@ -52,6 +52,7 @@ class Loop:
         with self._lock:
             self._closed = True
             loop, thread = self._loop, self._thread
+            self._loop = None
         if loop is None or thread is None:
             return
         asyncio.run_coroutine_threadsafe(_cancel_all(), loop)

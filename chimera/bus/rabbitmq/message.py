@@ -45,7 +45,7 @@ def properties(record: Record) -> spec.Basic.Properties:
     stamp = int(time.time() * 1000) if record.timestamp is None else record.timestamp
     headers[_TIME] = stamp
     if record.key is not None:
-        headers[_KEY] = record.key
+        headers[_KEY] = bytearray(record.key)
     return spec.Basic.Properties(
         content_type=content_type,
         delivery_mode=_PERSISTENT,
@@ -54,12 +54,12 @@ def properties(record: Record) -> spec.Basic.Properties:
     )
 
 
-def _text(value: bytes) -> str | bytes:
+def _text(value: bytes) -> str | bytearray:
     """As text where it is: that is what other programs expect in a header."""
     try:
         return value.decode()
     except UnicodeDecodeError:
-        return value
+        return bytearray(value)
 
 
 def _bytes(value: Any) -> bytes:

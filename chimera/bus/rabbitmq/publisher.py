@@ -11,10 +11,10 @@ from aiormq.abc import AbstractChannel
 
 from chimera.bus.limits import Budget
 from chimera.bus.protocol import Record, too_large
-from chimera.bus.rabbitmq.link import FAULTS, Link
+from chimera.bus.rabbitmq.link import ANSWER_S, FAULTS, Link
 from chimera.bus.rabbitmq.loop import Loop
 from chimera.bus.rabbitmq.message import properties, routing_key
-from chimera.errors import BusUnauthorized, BusUnavailable, ChimeraError
+from chimera.errors import BusUnauthorized, BusUnavailable, ChimeraError, InvalidRequest
 
 #: under way at once for one call; the rest of a large batch waits
 _CHUNK_BYTES = 4 * 1024 * 1024
@@ -108,7 +108,7 @@ class Publisher:
                 try:
                     connection = await self._link.connection()
                     channel = await connection.channel(
-                        publisher_confirms=True, on_return_raises=True
+                        publisher_confirms=True, on_return_raises=True, timeout=ANSWER_S
                     )
                     break
                 except (*FAULTS, ChimeraError) as error:
@@ -136,4 +136,6 @@ class Publisher:
             )
         except (*FAULTS, ChimeraError) as error:
             return self._link.translate(error, record.topic, record.partition)
+        except (TypeError, ValueError) as error:
+            return InvalidRequest(f"AMQP has no place for a header or subject: {error}")
         return None

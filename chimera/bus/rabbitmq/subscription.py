@@ -18,7 +18,7 @@ from chimera import names
 from chimera.bus.limits import Limits
 from chimera.bus.protocol import Kind, Received, Topic
 from chimera.bus.rabbitmq import message as messages
-from chimera.bus.rabbitmq.link import FAULTS, Link
+from chimera.bus.rabbitmq.link import ANSWER_S, FAULTS, Link
 from chimera.bus.rabbitmq.loop import Loop
 from chimera.bus.window import Window
 from chimera.errors import BusUnavailable, ChimeraError, InvalidRequest
@@ -26,7 +26,7 @@ from chimera.errors import BusUnavailable, ChimeraError, InvalidRequest
 logger = logging.getLogger(__name__)
 
 #: AMQP bounds what is in flight by number; a record is taken to weigh this much
-_RECORD_BYTES = 256 * 1024
+_RECORD_BYTES = 128 * 1024
 _ROUND_TRIP_S = 10.0
 _PAUSE_S = 0.2
 
@@ -56,7 +56,7 @@ class _Delivery:
 
 
 class RabbitSubscription:
-    """One channel, opened again for ever; what it had in flight is handed out again by then."""
+    """One connection, made again for ever; what was in flight on it is handed out again."""
 
     def __init__(
         self,
@@ -112,11 +112,11 @@ class RabbitSubscription:
                 await asyncio.sleep(_PAUSE_S)
 
     async def _session(self) -> None:
-        """One channel, from its opening to its end."""
-        connection = await self._link.connection()
-        channel = await connection.channel(publisher_confirms=False)
+        """One connection with one channel, from its opening to its end."""
         try:
-            await channel.basic_qos(prefetch_count=self._prefetch)
+            connection = await self._link.connection()
+            channel = await connection.channel(publisher_confirms=False, timeout=ANSWER_S)
+            await channel.basic_qos(prefetch_count=self._prefetch, timeout=ANSWER_S)
             with self._changed:
                 self._forget()
                 self._channel = channel
@@ -130,13 +130,12 @@ class RabbitSubscription:
             with self._changed:
                 self._channel = None
                 self._forget()
-            if not channel.is_closed:
-                await channel.close()
+            await self._link.close()
         raise BusUnavailable("the channel was closed")
 
     async def _consume(self, channel: AbstractChannel, queue: int) -> str:
         answer = await channel.basic_consume(
-            self._queues[queue], partial(self._delivered, channel, queue)
+            self._queues[queue], partial(self._delivered, channel, queue), timeout=ANSWER_S
         )
         return str(answer.consumer_tag)
 
@@ -189,16 +188,17 @@ class RabbitSubscription:
 
     def ack(self, records: Iterable[Received]) -> None:
         with self._changed:
-            before = self._window.watermark
             tags = [one.tag for one in map(self._settle, records) if one is not None]
-            after = self._window.watermark
+            watermark = self._window.watermark
             channel = self._channel
             self._changed.notify_all()
         if channel is None or not tags:
             return
-        alone = [tag for tag in tags if tag >= after]
+        # one answer for all below the watermark; it must name a tag that is still open
+        below = max((tag for tag in tags if tag < watermark), default=0)
+        alone = [tag for tag in tags if tag >= watermark]
         try:
-            future = self._loop.post(_ack(channel, after - 1 if after > before else 0, alone))
+            future = self._loop.post(_ack(channel, below, alone))
         except BusUnavailable:
             return  # closed: what is not acknowledged is handed out again
         self._acks.add(future)
@@ -226,14 +226,14 @@ class RabbitSubscription:
             self._loop.call(self._give_back(channel, first), _ROUND_TRIP_S)
         except (*FAULTS, ChimeraError) as error:
             logger.warning(
-                "giving records of %s back: %s; the channel is closed", self._topic, error
+                "giving records of %s back: %s; the connection is closed", self._topic, error
             )
-            self._loop.post(_close(channel))  # that gives back everything
+            self._loop.post(self._link.close())  # that gives back everything
 
     async def _give_back(self, channel: AbstractChannel, first: Mapping[int, int]) -> None:
         """Stop deliveries of the queues, return what was delivered, in order, and go on."""
         for queue, position in first.items():
-            await channel.basic_cancel(self._tags[queue])
+            await channel.basic_cancel(self._tags[queue], timeout=ANSWER_S)
             with self._changed:
                 late = sorted(
                     at
@@ -258,19 +258,17 @@ class RabbitSubscription:
             if self._closed:
                 return
             self._closed = True
-            channel = self._channel
             self._changed.notify_all()
         try:
-            self._loop.call(self._leave(channel), timeout)
+            self._loop.call(self._leave(), timeout)
         except (*FAULTS, ChimeraError) as error:
             logger.warning("leaving %s: %s", self._topic, error)
         self._reader.cancel()
 
-    async def _leave(self, channel: AbstractChannel | None) -> None:
+    async def _leave(self) -> None:
         if self._acks:
             await asyncio.wait([asyncio.wrap_future(one) for one in list(self._acks)])
-        if channel is not None:
-            await _close(channel)
+        await self._link.close()
 
 
 async def _ack(channel: AbstractChannel, up_to: int, alone: Iterable[int]) -> None:
@@ -282,8 +280,3 @@ async def _ack(channel: AbstractChannel, up_to: int, alone: Iterable[int]) -> No
             await channel.basic_ack(tag, wait=False)
     except FAULTS as error:
         logger.info("acknowledgements are lost with their channel: %s", error)
-
-
-async def _close(channel: AbstractChannel) -> None:
-    if not channel.is_closed:
-        await channel.close()
