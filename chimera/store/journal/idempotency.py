@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from chimera.errors import IdempotencyConflict
 from chimera.frames import command, ids
+from chimera.store.journal import receipts
 from chimera.store.journal.txn import Txn
 from chimera.store.protocol import Skipped
 
@@ -55,6 +56,7 @@ def apply(
     """Record the keys that are new, for a frame at `position`; say which tasks are skipped."""
     first = _look_up(txn, [claim.scope for claim in found])
     skipped, fresh = [], []
+    holders = _Holders(txn, of.shard)
     for claim in found:
         known = first.get(claim.scope)
         if known is None:
@@ -65,7 +67,7 @@ def apply(
         if holder >= position:  # of this very frame, which is not written yet
             task_id = ids.format_id(of.session, of.shard, of.first + holder - position)
         else:
-            task_id = task_id_at(txn, of.shard, holder)
+            task_id = holders.task_id(holder)
         if payload == claim.payload:
             skipped.append(Skipped(claim.task, task_id, None))
         else:
@@ -91,14 +93,23 @@ def _look_up(txn: Txn, scopes: Sequence[bytes]) -> dict[bytes, tuple[bytes, int]
     return found
 
 
-def task_id_at(txn: Txn, shard: int, position: int) -> str:
-    """The id of an accepted task."""
-    session, counter = txn.execute(
-        "SELECT session, first + ? - position FROM commands"
-        " WHERE position <= ? ORDER BY position DESC LIMIT 1",
-        (position, position),
-    ).fetchone()
-    return ids.format_id(session % (1 << ids.SESSION_BITS), shard, counter)
+class _Holders:
+    """Ids of accepted tasks, each frame looked up once."""
+
+    def __init__(self, txn: Txn, shard: int) -> None:
+        self._txn = txn
+        self._shard = shard
+        self._start, self._stop, self._session, self._first = 0, 0, 0, 0
+
+    def task_id(self, position: int) -> str:
+        if not self._start <= position < self._stop:
+            self._start, count, session, self._first = self._txn.execute(
+                "SELECT position, count, session, first FROM commands"
+                " WHERE position <= ? ORDER BY position DESC LIMIT 1",
+                (position,),
+            ).fetchone()
+            self._stop, self._session = self._start + count, receipts.unsigned(session)
+        return ids.format_id(self._session, self._shard, self._first + position - self._start)
 
 
 def repoint(txn: Txn, position: int, replay: int, now: int) -> None:

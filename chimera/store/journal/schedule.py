@@ -70,46 +70,58 @@ def park_new(txn: Txn, frame: bytes, position: int, indices: Sequence[int]) -> N
         return
     cutter = Cutter(frame)
     due = cutter.columns.not_before or []
-    for index in indices:
-        _insert(txn, cutter, index, Park(position + index, due[index], 1, False))
+    wanted = [Park(position + index, due[index], 1, False) for index in indices]
+    _insert(txn, [_row(cutter, index, one) for index, one in zip(indices, wanted, strict=True)])
 
 
-def park(txn: Txn, wanted: Park, cutter: Callable[[], tuple[Cutter, int]]) -> None:
-    """Park an open task, or change when a parked one is due. `cutter` gives its frame."""
-    if txn.scheduled:
-        changed = txn.execute(
-            "UPDATE schedule SET due = ?, attempt = ?, holds_key = ?, error = ? WHERE position = ?",
-            (wanted.due, wanted.attempt, wanted.holds_key, wanted.error, wanted.position),
+def park(txn: Txn, wanted: Sequence[Park], cutter: Callable[[int], tuple[Cutter, int]]) -> None:
+    """Park open tasks, or change when parked ones are due. `cutter` gives the frame of a task."""
+    known: set[int] = set()
+    if txn.scheduled and wanted:
+        positions = [one.position for one in wanted]
+        rows = txn.execute(
+            "SELECT position FROM schedule WHERE position >= ? AND position <= ?",
+            (min(positions), max(positions)),
         )
-        if changed.rowcount:
-            return
-    frame, start = cutter()
-    _insert(txn, frame, wanted.position - start, wanted)
+        known = {position for (position,) in rows.fetchall()}
+    fresh, changed = {}, []
+    for one in wanted:
+        if one.position in known:
+            changed.append((one.due, one.attempt, one.holds_key, one.error, one.position))
+        else:
+            frame, start = cutter(one.position)
+            fresh[one.position] = _row(frame, one.position - start, one)
+    if changed:
+        txn.executemany(
+            "UPDATE schedule SET due = ?, attempt = ?, holds_key = ?, error = ? WHERE position = ?",
+            changed,
+        )
+    if fresh:
+        _insert(txn, list(fresh.values()))
 
 
-def _insert(txn: Txn, cutter: Cutter, index: int, wanted: Park) -> None:
-    frame = cutter.cut(index)
+def _row(cutter: Cutter, index: int, wanted: Park) -> tuple[Any, ...]:
     head = cutter.head
-    txn.execute(
-        "INSERT INTO schedule VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            wanted.position, wanted.due, wanted.attempt, wanted.holds_key, cutter.key(index),
-            head.type, head.tenant, head.priority, wanted.error, frame,
-        ),
+    return (
+        wanted.position, wanted.due, wanted.attempt, wanted.holds_key, cutter.key(index),
+        head.type, head.tenant, head.priority, wanted.error, cutter.cut(index),
     )  # fmt: skip
-    txn.scheduled += 1
-    txn.bytes += len(frame)
 
 
-def unpark(txn: Txn, position: int, states: bytes | bytearray) -> None:
-    """Drop what is parked of a range of tasks, where they got an outcome."""
-    stop = position + len(states)
-    for (at,) in txn.execute(
-        "SELECT position FROM schedule WHERE position >= ? AND position < ?", (position, stop)
-    ).fetchall():
-        if states[at - position]:
-            txn.execute("DELETE FROM schedule WHERE position = ?", (at,))
-            txn.scheduled -= 1
+def _insert(txn: Txn, rows: Sequence[tuple[Any, ...]]) -> None:
+    txn.executemany("INSERT INTO schedule VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    txn.scheduled += len(rows)
+    txn.bytes += sum(len(row[-1]) for row in rows)
+
+
+def unpark(txn: Txn, start: int, stop: int, ended: set[int]) -> None:
+    """Drop what is parked of the tasks in [start, stop) that have ended."""
+    rows = txn.execute(
+        "SELECT position FROM schedule WHERE position >= ? AND position < ?", (start, stop)
+    ).fetchall()
+    if gone := [row for row in rows if row[0] in ended]:
+        txn.executemany("DELETE FROM schedule WHERE position = ?", gone)
+        txn.scheduled -= len(gone)
 
 
 def due(execute: Callable[..., Any], since: int, until: int, limit: int) -> list[Scheduled]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -61,8 +62,7 @@ def settle(txn: Txn, given: Settlement, parts: list[Part], now: int) -> Settled:
         work.frame(part)
     for single in given.singles:
         work.single(single)
-    for park in given.parks:
-        work.park(park)
+    work.park(given.parks)
     work.finish()
     return Settled(work.recorded, work.already)
 
@@ -76,7 +76,10 @@ class _Work:
         self._txn = txn
         self._now = now
         self._open: dict[int, _Open] = {}
+        self._near: _Open | None = None  #: the one that was asked for last
         self._cutters: dict[int, schedule.Cutter] = {}
+        self._dead: list[tuple[int, int, str]] = []
+        self._singles: list[tuple[int, int, int, int, int, bytes]] = []
 
     def frame(self, part: Part) -> None:
         of = part.of
@@ -122,29 +125,35 @@ class _Work:
             self.already += 1
             return
         txn = self._txn
-        txn.execute(
-            "INSERT INTO singles VALUES (?, ?, ?, ?, ?, ?)",
-            (
-                single.position, txn.next_seq(), single.state, single.attempts, self._now,
-                single.body,
-            ),
-        )  # fmt: skip
+        self._singles.append((
+            single.position, txn.next_seq(), single.state, single.attempts, self._now,
+            single.body,
+        ))  # fmt: skip
         fresh = bytes((single.state,))
         self._mark(known, single.position, fresh)
         if single.state == outcome.FAILED:
             self._bury(single.position, single.body)
-        self._after(single.position, fresh)
+        self.recorded += 1
+        txn.open -= 1
         txn.bytes += len(single.body)
         txn.wrote(fresh, single.body)
 
-    def park(self, park: Park) -> None:
-        known = self._find_open(park.position)
-        if known is not None:  # a task that was settled meanwhile needs no further attempt
-            schedule.park(self._txn, park, lambda: self._cutter(known.position))
-            self._txn.wrote(park.due.to_bytes(8, "little"))
+    def park(self, parks: Sequence[Park]) -> None:
+        # a task that was settled meanwhile needs no further attempt
+        wanted = [park for park in parks if self._find_open(park.position) is not None]
+        if wanted:
+            schedule.park(self._txn, wanted, self._cutter)
+            self._txn.wrote(*(park.due.to_bytes(8, "little") for park in wanted))
 
     def finish(self) -> None:
-        """Write how many tasks are left open."""
+        """Write single outcomes and dead letters, and how many tasks are left open."""
+        if self._singles:
+            self._txn.executemany("INSERT INTO singles VALUES (?, ?, ?, ?, ?, ?)", self._singles)
+            positions = {row[0] for row in self._singles}
+            self._tidy(min(positions), max(positions) + 1, positions)
+        if self._dead:
+            self._txn.executemany("INSERT INTO dead VALUES (?, ?, ?, NULL)", self._dead)
+            self._txn.dead += len(self._dead)
         for known in self._open.values():
             if known.open:
                 self._txn.execute(
@@ -182,29 +191,36 @@ class _Work:
         settled = len(fresh) - fresh.count(outcome.OPEN)
         self.recorded += settled
         txn.open -= settled
+        if txn.scheduled or txn.cancelling:
+            ended = {position + index for index, state in enumerate(fresh) if state}
+            self._tidy(position, position + len(fresh), ended)
+
+    def _tidy(self, start: int, stop: int, ended: set[int]) -> None:
+        """Drop what is parked, and close what is cancelled, of tasks in [start, stop)."""
+        txn = self._txn
         if txn.scheduled:
-            schedule.unpark(txn, position, fresh)
+            schedule.unpark(txn, start, stop, ended)
         if txn.cancelling:
-            for (at,) in txn.execute(
+            rows = txn.execute(
                 "SELECT position FROM cancels WHERE position >= ? AND position < ? AND open = 1",
-                (position, position + len(fresh)),
-            ).fetchall():
-                if fresh[at - position]:
-                    txn.execute("UPDATE cancels SET open = 0 WHERE position = ?", (at,))
-                    txn.cancelling -= 1
+                (start, stop),
+            ).fetchall()
+            if gone := [row for row in rows if row[0] in ended]:
+                txn.executemany("UPDATE cancels SET open = 0 WHERE position = ?", gone)
+                txn.cancelling -= len(gone)
 
     def _bury(self, position: int, body: bytes) -> None:
-        self._txn.execute(
-            "INSERT INTO dead VALUES (?, ?, ?, NULL)", (position, self._now, reason(body))
-        )
-        self._txn.dead += 1
+        self._dead.append((position, self._now, reason(body)))
 
     def _keep_snapshots(self, frame: bytes, of: outcome.Header, fresh: bytes) -> None:
         """Store the states that handlers left for keys, the last one of a key."""
-        for index, value in sorted((outcome.columns(frame, of).snapshots or {}).items()):
+        snapshots = sorted((outcome.columns(frame, of).snapshots or {}).items())
+        if not snapshots:
+            return
+        cutter, start = self._cutter(of.position)
+        for index, value in snapshots:
             if not fresh[index]:
                 continue
-            cutter, start = self._cutter(of.position)
             key = cutter.key(of.position + index - start)
             if key is None:
                 continue
@@ -218,6 +234,9 @@ class _Work:
 
     def _cutter(self, position: int) -> tuple[schedule.Cutter, int]:
         """The command frame that holds a position, decoded once, and where it starts."""
+        for start, known in self._cutters.items():
+            if start <= position < start + known.of.count:
+                return known, start
         start, frame = schedule.read_command(self._txn.execute, position)
         if start not in self._cutters:
             self._cutters[start] = schedule.Cutter(frame)
@@ -239,6 +258,8 @@ class _Work:
         return found
 
     def _covering(self, position: int) -> _Open | None:
+        if self._near is not None and self._near.position <= position < self._near.stop:
+            return self._near
         row = self._txn.execute(
             "SELECT position, count, open, skips FROM open_frames WHERE position <= ?"
             " ORDER BY position DESC LIMIT 1",
@@ -246,7 +267,8 @@ class _Work:
         ).fetchone()
         if row is None or row[0] + row[1] <= position:
             return None
-        return self._open.setdefault(row[0], _Open(*row))
+        self._near = self._open.setdefault(row[0], _Open(*row))
+        return self._near
 
     def _find_open(self, position: int) -> _Open | None:
         """The frame of a task, if the task is open."""
