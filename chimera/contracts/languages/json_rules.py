@@ -32,8 +32,7 @@ _BOUNDS = (
 #: that are not looked into: the reader may have them only if the writer has the same
 _OPAQUE = (
     "if", "then", "else", "contains", "minContains", "maxContains", "unevaluatedProperties",
-    "unevaluatedItems", "$dynamicRef", "$recursiveRef", "contentMediaType", "contentEncoding",
-    "contentSchema",
+    "unevaluatedItems", "$dynamicRef", "$recursiveRef",
 )  # fmt: skip
 _ASSERTIONS = frozenset(
     {
@@ -41,10 +40,12 @@ _ASSERTIONS = frozenset(
         "maximum", "minimum", "exclusiveMaximum", "exclusiveMinimum", "items", "prefixItems",
         "additionalItems", "properties", "patternProperties", "additionalProperties", "required",
         "dependencies", "dependentRequired", "dependentSchemas", "propertyNames",
-        *(name for name, _, _ in _BOUNDS), *_ANY_OF, *_OPAQUE[:9],
+        *(name for name, _, _ in _BOUNDS), *_ANY_OF, *_OPAQUE,
     }
 )  # fmt: skip
-_DEPTH_MAX = 100
+#: how deep and how much is compared: more than any schema that a person would write
+_DEPTH_MAX = 60
+_STEPS_MAX = 5_000
 
 
 def incompatibilities(reader: Schema, writer: Schema) -> list[str]:
@@ -90,13 +91,12 @@ class Part:
 
     def property(self, name: str) -> Part:
         """What it says of a property, by name, by pattern, or by its rest."""
-        named = self.get("properties", {})
-        if name in named:
-            return self.at(named[name])
-        for pattern, schema in self.get("patternProperties", {}).items():
-            if _matches(pattern, name):
-                return self.at(schema)
-        return self.at(self.get("additionalProperties", True))
+        found = [schema for key, schema in self.get("properties", {}).items() if key == name]
+        patterns = self.get("patternProperties", {}).items()
+        found += [schema for pattern, schema in patterns if _matches(pattern, name)]
+        if not found:
+            return self.at(self.get("additionalProperties", True))
+        return self.at(found[0] if len(found) == 1 else {"allOf": found})
 
     def items(self) -> tuple[list[Any], Any]:
         """What it says of the first items, and of the rest."""
@@ -139,6 +139,7 @@ class _Comparison:
         self._writer = writer
         self._open: set[tuple[int, int]] = set()
         self._depth = 0
+        self._steps = 0
 
     def allows(self, writer: Part, reader: Part, at: str) -> bool:
         """Whether the reader allows all that the writer allows."""
@@ -153,10 +154,11 @@ class _Comparison:
             yield f"{at or '/'}: nothing is allowed any more"
         elif writer.is_open:
             yield f"{at or '/'}: anything was allowed, now {_told(reader.schema)}"
-        elif self._depth >= _DEPTH_MAX:
-            yield f"{at or '/'}: too deep to be compared"
+        elif self._depth >= _DEPTH_MAX or self._steps >= _STEPS_MAX:
+            yield f"{at or '/'}: too deep, or too much, to be compared"
         else:
             self._open.add(pair)
+            self._steps += 1
             self._depth += 1
             try:
                 yield from self._combined(writer, reader, at)
@@ -204,7 +206,7 @@ class _Comparison:
             yield f"{at or '/'}: {lost[0]} is not allowed any more"
         if reader.get("not") is not None:
             yield from self._negations(writer, reader, at)
-        for keyword in _OPAQUE[:9]:
+        for keyword in _OPAQUE:
             if reader.get(keyword) is not None and reader.get(keyword) != writer.get(keyword):
                 yield f"{at or '/'}: {keyword} is another"
         for keyword, is_above, type in _BOUNDS:

@@ -127,9 +127,16 @@ def faults(state: State, level: str, schema: Schema, versions: Iterable[Version]
         if level.startswith(("FORWARD", "FULL")):
             pairs.append(("the new schema is not read by", other, mine))
         for what, reader, writer in pairs:
-            told = languages.incompatibilities(reader, writer)
+            told = _compared(reader, writer)
             found += [f"{what} version {one.number}: {fault}" for fault in told]
     return found
+
+
+def _compared(reader: Any, writer: Any) -> list[str]:
+    try:
+        return languages.incompatibilities(reader, writer)
+    except ValueError as fault:  # a way of reference that the validator knows and we do not
+        return [f"it cannot be compared: {fault}"]
 
 
 def _collect(state: State, schema: Schema, found: dict[str, str]) -> None:
