@@ -122,6 +122,9 @@ class Reader:
                 raise
             except ChimeraError as fault:
                 found.append(Part([record], fault=fault))
+            except Exception as error:  # whatever bytes from outside make a library raise
+                said = f"{type(error).__name__}: {error}"
+                found.append(Part([record], fault=BadRecord(said[:300])))
         return [self._pack(one) if isinstance(one, _Group) else one for one in found]
 
     def _add(self, found: list[Part | _Group], record: Received, now: int) -> None:

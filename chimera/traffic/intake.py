@@ -109,12 +109,9 @@ class Intake:
         if not self._records:
             return Turn()
         if self._parts is None:
-            self._parts = self._reader.parts(self._records, _unix_ms())
-            self._refuse([part for part in self._parts if part.fault is not None])
-            self._parts = [part for part in self._parts if part.fault is None]
+            self._parts = self._readable(self._reader.parts(self._records, _unix_ms()))
         self._tell()  # before the position says that they were read
         self._append()
-        self._tell()
         return self._finish()
 
     def trim(self, timeout: float) -> None:
@@ -131,33 +128,61 @@ class Intake:
 
     def _append(self) -> None:
         parts = self._parts or []
-        if not parts:
-            return
+        while parts:
+            parts = self._append_some(parts)
+            self._tell()
+
+    def _append_some(self, parts: Sequence[Part]) -> list[Part]:
+        """Accept what can be; returns what is to be tried again at once, in order.
+
+        Raises why something must wait.
+        """
         answers = self._host.append(self._shard, [part.frame for part in parts], self._position())
-        again: list[Part] = []
+        left: list[Part] = []
         told: list[tuple[tuple[str, int, int], Answer]] = []
-        refusal: ChimeraError | None = None
+        waits: ChimeraError | None = None
         for part, answer in zip(parts, answers, strict=True):
             fault = None if isinstance(answer, Receipt) else from_wire(answer)
             if isinstance(fault, (NotOwner, Fenced)):
                 raise fault
             if isinstance(fault, Unavailable):
-                again.append(part)
-                refusal = refusal or fault
-                continue
-            if part.sender is not None:
-                told.append((part.sender, answer))
-            elif fault is not None:
-                part.fault = fault
-                self._refuse([part])
-            elif isinstance(answer, Receipt):
-                self._refuse(_skipped(part, answer))
-            self._unread += fault is not None
+                left.append(part)
+                waits = waits or fault
+            elif fault is not None and part.sender is None and len(part.records) > 1:
+                left += self._one_by_one(part)
+            else:
+                self._decide(part, answer, fault)
+                if part.sender is not None:
+                    told.append((part.sender, answer))
         self._receipts.keep(self._shard, told)
-        self._parts = again
-        self._receipts.stall(self._shard, None if refusal is None else refusal.to_wire())
-        if refusal is not None:
-            raise refusal
+        self._parts = left
+        if type(waits) is Unavailable and left != parts:
+            waits = None  # it was behind one of its producer that is decided now (P11)
+        self._receipts.stall(self._shard, None if waits is None else waits.to_wire())
+        if waits is not None:
+            raise waits
+        return left
+
+    def _one_by_one(self, part: Part) -> list[Part]:
+        """The commands of a refused frame, each alone: one of them must not spoil the others."""
+        apart = [self._reader.parts([record], _unix_ms()) for record in part.records]
+        return self._readable([one for parts in apart for one in parts])
+
+    def _readable(self, parts: Sequence[Part]) -> list[Part]:
+        """Those that may be accepted; the others are refused."""
+        self._refuse([part for part in parts if part.fault is not None])
+        return [part for part in parts if part.fault is None]
+
+    def _decide(self, part: Part, answer: Answer, fault: ChimeraError | None) -> None:
+        """Note what is to be told of a frame that was accepted, or never will be."""
+        self._unread += fault is not None
+        if part.sender is not None:
+            return  # its client asks
+        if fault is not None:
+            part.fault = fault
+            self._refuse([part])
+        elif isinstance(answer, Receipt):
+            self._refuse(_skipped(part, answer))
 
     def _position(self) -> SourcePosition:
         """How far the broker is read with what was fetched; a queue has no positions."""

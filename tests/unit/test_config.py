@@ -96,6 +96,8 @@ MISTAKES = [
     ("handlers: []", 1, "handlers", "at least one module"),
     ("handlers:\n- a\n- b.py", 3, "handlers[1]", "leave the .py off"),
     ("handlers: a", 1, "handlers", "must be a list"),
+    ("handlers: [a]\nbus: http://broker", 2, "bus", "a bus is one of amqp,"),
+    ("handlers: [a]\nbus: kafka://:secret@broker", 2, "bus", "a password for the bus, but no user"),
     ("handlers: [a]\nname: no", 2, "name", "must be a text (in quotes"),
     ("handlers: [a]\nname: Shop", 2, "name", "'Shop' is not a name"),
     ("handlers: [a]\nname:", 2, "name", "not nothing"),

@@ -111,6 +111,23 @@ def test_what_cannot_be_a_task_is_told_of_with_its_reason_and_origin(world: Worl
     assert len(world.letters()) == 6, "what was refused is not read again"
 
 
+def test_one_that_the_journal_refuses_spoils_no_other(world: World) -> None:
+    for n, key in enumerate(["a", "nul\0", "b"]):
+        world.command(b"%d" % n, f"c{n}", key=key)
+    world.turn()
+    assert [one.key for one in world.tasks()] == ["a", "b"]
+    ((letter, _),) = world.letters()
+    assert "NUL" in letter.error.message
+
+
+def test_whatever_a_record_makes_a_library_raise_it_is_told_of(world: World) -> None:
+    world.command(b"[" * 100_000 + b"]" * 100_000, "deep")
+    world.command(b"1", "fine")
+    world.turn()
+    assert len(world.tasks()) == 1
+    assert [letter.reason for letter, _ in world.letters()] == ["bad_record"]
+
+
 def test_a_full_shard_leaves_the_records_where_they_are(world: World) -> None:
     world.bound = 4
     world.send(frame(0))
