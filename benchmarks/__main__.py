@@ -43,6 +43,8 @@ BENCHMARKS = {
     "profile": Benchmark("Where the processor's time goes, by process and by function.", 1),
 }
 NAMES = tuple(BENCHMARKS)
+#: options whose values are paths
+PATHS = ("--json", "--plot", "--data-dir")
 DURABILITIES = {"off": (False,), "on": (True,), "both": (False, True)}
 
 
@@ -85,6 +87,18 @@ def settings_of(
     )
 
 
+def without_paths(words: list[str]) -> list[str]:
+    """A command's words but for those that say where this machine keeps its files."""
+    kept: list[str] = []
+    skip = False
+    for word in words:
+        option, is_, _ = word.partition("=")
+        if not skip and option not in PATHS:
+            kept.append(word)
+        skip = not skip and option in PATHS and not is_
+    return kept
+
+
 def measure(name: str, settings: Settings, json: Path | None, plot: Path | None) -> None:
     """Run one benchmark and keep what it found."""
     module = importlib.import_module(f"benchmarks.{name}")
@@ -95,7 +109,7 @@ def measure(name: str, settings: Settings, json: Path | None, plot: Path | None)
         )
     document = Document(
         benchmark=name,
-        command=shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]),
+        command=shlex.join(["python", "-m", "benchmarks", *without_paths(sys.argv[1:])]),
         started=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
         settings=settings,
         machine=machine.describe(settings.data_dir or tempfile.gettempdir()),
