@@ -16,7 +16,7 @@ from chimera.swarm.leader.events import (
     NewFrame,
     Quarantined,
 )
-from chimera.swarm.leader.ready import Piece, scoped
+from chimera.swarm.leader.ready import Piece
 from chimera.swarm.leader.state import EXPIRE_S, Shard, State
 
 #: [first, stop) positions
@@ -49,8 +49,9 @@ def pieces_of(state: State, shard: Shard, frame: NewFrame, since: float = 0.0) -
     policy = state.policies.resolve(frame.type, frame.priority, frame.options)
     task_bytes = max(1, frame.size // frame.count)
     keys = frame.keys
-    if keys is not None and frame.tenant != "default":
-        keys = [None if key is None else scoped(frame.tenant, key) for key in keys]
+    if keys is not None:
+        names = state.names_of(frame.tenant)
+        keys = [names[key] for key in keys]
     return [
         Piece(
             shard.number, frame.position, first, stop, task_bytes, frame.tenant, policy,

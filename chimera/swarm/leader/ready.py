@@ -82,6 +82,17 @@ def scoped(tenant: str, key: str) -> str:
     return key if tenant == "default" else f"{tenant}\0{key}"
 
 
+class Names(dict[str | None, str | None]):
+    """A tenant's keys, scoped, each kept once however many tasks with it wait."""
+
+    def __init__(self, tenant: str) -> None:
+        self._tenant = tenant
+
+    def __missing__(self, key: str | None) -> str | None:
+        made = self[key] = None if key is None else scoped(self._tenant, key)
+        return made
+
+
 @dataclass(slots=True)
 class _Tenant:
     name: str

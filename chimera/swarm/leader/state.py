@@ -12,7 +12,7 @@ import msgspec
 from chimera.swarm.facts import Scheduled, Settlement
 from chimera.swarm.leader.events import NewFrame
 from chimera.swarm.leader.keys import KeyBook
-from chimera.swarm.leader.ready import Piece, ReadyQueue
+from chimera.swarm.leader.ready import Names, Piece, ReadyQueue
 from chimera.swarm.leader.scaling import Bounds, Scaler
 from chimera.swarm.limits import Bucket
 from chimera.swarm.policy import TaskPolicy
@@ -41,6 +41,9 @@ POLL_S = 0.1
 HOLD_S = 0.05
 #: between two looks for passed deadlines
 EXPIRE_S = 0.25
+#: names of keys that are shared between frames, by tenant, and tenants; beyond it they begin anew
+NAMES_MAX = 100_000
+NAMED_TENANTS_MAX = 100
 #: between two tries to write to a full disk
 REFUSED_S = 0.5
 
@@ -258,6 +261,7 @@ class State:
     ready: ReadyQueue = field(default_factory=ReadyQueue)
     types: dict[str, Type] = field(default_factory=dict)
     policies: PolicyBook = field(default_factory=PolicyBook)
+    names: dict[str, Names] = field(default_factory=dict)  #: of keys, by tenant
     pending: dict[int, Pending] = field(default_factory=dict)
     deadlines: bool = False  #: some queued task has one
     expired_at: float = 0.0  #: when the queues were last looked through for passed deadlines
@@ -293,6 +297,15 @@ class State:
     def is_paused(self, piece: Piece) -> bool:
         """Whether a person said that none of its kind be started."""
         return piece.policy.type in self.paused_types or piece.tenant in self.paused_tenants
+
+    def names_of(self, tenant: str) -> Names:
+        """The names of a tenant's keys."""
+        names = self.names.get(tenant)
+        if names is None or len(names) > NAMES_MAX:
+            if len(self.names) >= NAMED_TENANTS_MAX:
+                self.names.clear()
+            names = self.names[tenant] = Names(tenant)
+        return names
 
     def type(self, name: str) -> Type:
         found = self.types.get(name)

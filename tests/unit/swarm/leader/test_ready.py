@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
-from chimera.swarm.leader.ready import Piece, ReadyQueue
+import pytest
+
+from chimera.swarm.leader.events import NewFrame
+from chimera.swarm.leader.intake import pieces_of
+from chimera.swarm.leader.ready import Piece, ReadyQueue, scoped
+from chimera.swarm.leader.state import Shard, State
 from chimera.swarm.policy import TaskPolicy
 
 
@@ -99,3 +104,17 @@ def test_a_shard_is_dropped_whole() -> None:
     assert [p.shard for p in queue.drop_shard(0)] == [0]
     assert queue.tasks == 7
     assert {p.shard for p in take(queue, 10)} == {1}
+
+
+@pytest.mark.parametrize("tenant", ["default", "acme"])
+def test_a_key_of_many_waiting_frames_is_kept_once(tenant: str) -> None:
+    state, shard = State("leader", "one", 1, 8), Shard(0, 1)
+
+    def keys(position):
+        mine = [b"customer".decode(), None]  # a text of its own
+        frame = NewFrame(position, 2, 100, "t", tenant, 1, ((position, position + 2),), mine)
+        return pieces_of(state, shard, frame)[0].keys
+
+    first, second = keys(0), keys(2)
+    assert first == second == [scoped(tenant, "customer"), None]
+    assert first[0] is second[0]
