@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pwd
 import shutil
@@ -15,6 +16,7 @@ import asyncpg
 import psutil
 import pytest
 
+from tests.servers.certificates import Certificates
 from tests.servers.processes import Server, free_ports, run, wait_until
 
 PASSWORD = "s3cret-in-tests"
@@ -57,6 +59,23 @@ class Postgres:
              "--no-sync"],
             self.home,
         )  # fmt: skip
+
+    def follow(self, primary: Postgres) -> None:
+        """Make the data directory of a standby."""
+        run(
+            [*self._as, f"{self._programs}/pg_basebackup", "-d", primary.url(), "-D", "db", "-R",
+             "-c", "fast", "-X", "stream"],
+            self.home,
+        )  # fmt: skip
+
+    def secure(self, certificates: Certificates) -> None:
+        """Have it speak TLS, from its next start on."""
+        for source, name in ((certificates.cert, "server.crt"), (certificates.key, "server.key")):
+            path = self.home / "db" / name
+            shutil.copy(source, path)
+            path.chmod(0o600)
+            if self._as:
+                shutil.chown(path, "postgres", "postgres")
 
     def url(self, database: str = "postgres", *, password: str = PASSWORD) -> str:
         return f"postgresql://postgres:{password}@127.0.0.1:{self.port}/{database}"
@@ -113,8 +132,9 @@ async def _connected(url: str, work: Callable[[Any], Any]) -> Any:
         await connection.close()
 
 
-def fresh(*settings: str) -> Iterator[Postgres]:
-    """A server that is gone afterwards; skips where none is installed."""
+@contextlib.contextmanager
+def prepared(*settings: str) -> Iterator[Postgres]:
+    """A server without data, which is gone afterwards; skips where none is installed."""
     programs = binaries()
     if programs is None:
         pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
@@ -122,12 +142,18 @@ def fresh(*settings: str) -> Iterator[Postgres]:
     home = Path(tempfile.mkdtemp(prefix="chimera-postgres-", dir="/tmp"))
     server = Postgres(home, programs, *settings)
     try:
-        server.create()
-        server.start()
         yield server
     finally:
         server.kill()
         shutil.rmtree(home, ignore_errors=True)
+
+
+def fresh(*settings: str) -> Iterator[Postgres]:
+    """A server that runs, and is gone afterwards."""
+    with prepared(*settings) as server:
+        server.create()
+        server.start()
+        yield server
 
 
 @pytest.fixture(scope="session")
