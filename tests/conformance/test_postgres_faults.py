@@ -208,6 +208,17 @@ def test_a_zombie_in_the_middle_of_a_transaction_is_put_out(postgres: Postgres, 
     accept(heir, frame())
 
 
+def test_a_former_owner_that_knows_the_row_by_heart_is_fenced(postgres: Postgres, opener: Opener):
+    url = postgres.database()
+    journal, heir = opener(url, epoch=0), opener(url)
+    accept(journal, frame(0))
+    heir.take(1, OTHER)
+    with pytest.raises(errors.StaleEpoch):
+        journal.append([frame(3)], NOW, BOUND)
+    assert heir.next_position == 3
+    assert not accept(heir, frame(3))[0].duplicate
+
+
 def test_an_owner_notices_that_the_database_went_back(postgres: Postgres, opener: Opener):
     url = postgres.database()
     journal = opener(url, epoch=0)
