@@ -92,15 +92,22 @@ def _tasks(commands: _Commands, entry: Entry) -> Iterator[Archived]:
 def claims(execute: Execute, before: int) -> list[bytes]:
     """Claim checks in the frames that were written by `before` and are still there."""
     found: list[bytes] = []
-    for (position,) in execute(
-        "SELECT position FROM commands WHERE swept IS NULL AND at <= ? AND (flags & ?) <> 0"
-        " ORDER BY position",
-        (before, command.CLAIMS),
-    ).fetchall():
+    positions = []
+    # positions and times grow together: what is young need not be looked at
+    for position, at, flags in execute(
+        "SELECT position, at, flags FROM commands WHERE swept IS NULL ORDER BY position"
+    ):
+        if at > before:
+            break
+        if flags & command.CLAIMS:
+            positions.append(position)
+    for position in positions:
         _, frame = schedule.read_command(execute, position)
         payloads = command.payloads(frame)
         found += [payloads[index] for index in command.columns(frame).claims or ()]
-    for (frame,) in execute("SELECT frame FROM outcomes WHERE at <= ? ORDER BY seq", (before,)):
+    for at, frame in execute("SELECT at, frame FROM outcomes ORDER BY seq"):
+        if at > before:
+            break
         of = outcome.header(frame)
         if of.flags & outcome.COLUMNS:
             claimed = outcome.columns(frame, of).claims or ()
