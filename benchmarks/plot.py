@@ -44,7 +44,8 @@ def _ratios(axes: Any, found: list[Series]) -> bool:
 
 def _latencies(axes: Any, found: list[Series]) -> bool:
     """Share of samples up to a time."""
-    shown = [one for one in found if one.name.partition(",")[0] in (ACTOR, CALL, TWO.split(",")[0])]
+    verbs = (ACTOR, CALL, TWO.split(",")[0])
+    shown = [one for one in found if one.unit == "ms" and one.name.partition(",")[0] in verbs]
     for one in shown:
         steps = one.quantiles or sorted(one.values)
         shares = [at / max(len(steps) - 1, 1) for at in range(len(steps))]
@@ -106,5 +107,5 @@ def plot(documents: list[Document], path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110, metadata={})
+    figure.savefig(path, dpi=80, metadata={})
     plt.close(figure)
