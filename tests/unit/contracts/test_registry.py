@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chimera.contracts import OwnSchemas, schemas
 from chimera.contracts.registry import MemoryLog, Registry
 from chimera.errors import InvalidRequest, RegistryFault, Unavailable, UnknownSchema, from_wire
 
@@ -113,8 +115,10 @@ def test_import_mode_takes_ids_and_versions_as_they_are_given(registry):
     assert registry.call("versions", subject="s") == [7]
     clash = {"schema": record("b"), "id": 5000, "version": 8}
     assert refused(registry, "register", subject="s", body=clash) == 42205
+    lower = {"schema": record("b"), "id": 4000, "version": 6}
+    assert registry.call("register", subject="s", body=lower)["id"] == 4000
     registry.call("set_mode", mode="READWRITE")
-    assert registry.register("s", record("a", "b")) == 5001
+    assert registry.register("s", record("a", "b")) == 5001, "above every id that was given"
 
 
 @pytest.mark.parametrize(
@@ -147,6 +151,16 @@ def test_what_would_end_a_parser_is_refused(registry, schema):
     for language in ("AVRO", "JSON"):
         body = {"schema": schema, "schemaType": language}
         assert refused(registry, "register", subject="s", body=body) == 42201
+
+
+def test_our_own_schemas_have_the_ids_and_guids_that_actors_know(registry):
+    ids = registry.publish_own()
+    assert registry.publish_own() == ids
+    for event, id in ids.items():
+        text = schemas.newest(event).text
+        guid = UUID(registry.call("by_id", id=id)["guid"])
+        assert OwnSchemas().register(event, text) == id
+        assert OwnSchemas().schema(guid) == OwnSchemas().schema(id) == text
 
 
 def test_unknown_ids_are_unknown_schemas(registry):
