@@ -86,6 +86,10 @@ class Committer(Combiner):
         pause = _PAUSE_S
         while True:
             self.check()
+            connected = self._link is not None and self._link.alive
+            if not connected and time.monotonic() >= self._until:
+                # of many requests that wait together, not each tries on its own
+                raise Unavailable(f"{self._where} does not answer", retry_after=0.5)
             try:
                 return self._once(work)
             except Interrupted as cut:
