@@ -160,7 +160,7 @@ class _Rabbit(Place):
         self._server.start()
 
 
-class TestRabbitBus(_Sound):
+class TestRabbitBus(_All):
     @pytest.fixture
     def place(self, rabbitmq: RabbitMQ) -> Iterator[Place]:
         place = _Rabbit(rabbitmq)

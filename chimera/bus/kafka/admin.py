@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +20,7 @@ from confluent_kafka.admin import (
 from chimera.bus.kafka.client import ENVELOPE_BYTES, Health, configuration, translate
 from chimera.bus.protocol import Finding, Kind, Topic, wrong_partitions
 from chimera.bus.settings import BusSettings
-from chimera.errors import ChimeraError
+from chimera.errors import BusUnavailable
 
 #: copies of a topic where there are enough nodes, and how many must have a record before its answer
 _COPIES = 3
@@ -53,6 +54,21 @@ class Admin:
         self._health.works()
         return found
 
+    def _result(self, future: Any, timeout: float, topic: str = "", fine: int | None = None) -> Any:
+        """What the broker answered; its error as one of ours, unless it is `fine`."""
+        try:
+            return future.result(timeout + 1)
+        except KafkaException as error:
+            if error.args[0].code() == fine:
+                return None
+            found = translate(error.args[0], topic)
+            self._client.poll(0)  # hear why nothing came
+            if isinstance(found, BusUnavailable):
+                found = self._health.broken() or found
+            raise found from error
+        except concurrent.futures.TimeoutError as error:
+            raise BusUnavailable(f"{self._health.shown}: no answer in time") from error
+
     def provision(self, topics: Sequence[Topic], timeout: float) -> list[str]:
         metadata = self._metadata(timeout)
         nodes, there = len(metadata.brokers), metadata.topics
@@ -70,7 +86,7 @@ class Admin:
             for name, future in self._client.create_topics(
                 made, operation_timeout=timeout, request_timeout=timeout
             ).items():
-                _result(future, timeout, name, KafkaError.TOPIC_ALREADY_EXISTS)
+                self._result(future, timeout, name, KafkaError.TOPIC_ALREADY_EXISTS)
         changed = self._correct([one for one in topics if one not in absent], nodes, timeout)
         return [topic.name for topic in absent] + changed
 
@@ -98,7 +114,7 @@ class Admin:
             for future in self._client.incremental_alter_configs(
                 changes, request_timeout=timeout
             ).values():
-                _result(future, timeout)
+                self._result(future, timeout)
         return [change.name for change in changes]
 
     def _configs(self, names: Sequence[str], timeout: float) -> dict[str, dict[str, str]]:
@@ -109,7 +125,8 @@ class Admin:
         answers = self._client.describe_configs(asked, request_timeout=timeout)
         return {
             resource.name: {
-                key: entry.value for key, entry in _result(future, timeout, resource.name).items()
+                key: entry.value
+                for key, entry in self._result(future, timeout, resource.name).items()
             }
             for resource, future in answers.items()
         }
@@ -118,7 +135,7 @@ class Admin:
         asked = [TopicPartition(topic, partition, at) for partition, at in below.items()]
         answers = self._client.delete_records(asked, request_timeout=timeout)
         for future in answers.values():
-            _result(future, timeout, topic)
+            self._result(future, timeout, topic)
 
     def lag(self, topic: Topic, group: str, timeout: float) -> dict[int, int]:
         partitions = [TopicPartition(topic.name, one) for one in range(topic.partitions)]
@@ -129,7 +146,7 @@ class Admin:
         future = self._client.list_consumer_group_offsets(asked, request_timeout=timeout)[name]
         known = {
             one.partition: one.offset
-            for one in _result(future, timeout, topic.name).topic_partitions
+            for one in self._result(future, timeout, topic.name).topic_partitions
         }
         return {one: ends[one] - max(known.get(one, 0), starts[one]) for one in ends}
 
@@ -140,7 +157,7 @@ class Admin:
             dict.fromkeys(partitions, which), request_timeout=timeout
         )
         return {
-            one.partition: _result(future, timeout, one.topic).offset
+            one.partition: self._result(future, timeout, one.topic).offset
             for one, future in answers.items()
         }
 
@@ -209,15 +226,3 @@ def judge(topic: Topic, config: Mapping[str, str], copies: int, production: bool
     if int(config.get("max.message.bytes", "0")) < topic.record_max_bytes + ENVELOPE_BYTES:
         say(True, f"max.message.bytes: records of {topic.record_max_bytes} bytes are refused")
     return found
-
-
-def _result(future: Any, timeout: float, topic: str = "", fine: int | None = None) -> Any:
-    """What the broker answered; its error as one of ours, unless it is `fine`."""
-    try:
-        return future.result(timeout + 1)
-    except KafkaException as error:
-        if error.args[0].code() == fine:
-            return None
-        raise translate(error.args[0], topic) from error
-    except TimeoutError as error:
-        raise ChimeraError("Kafka's client did not answer in time") from error
