@@ -28,8 +28,8 @@ class Place:
 
     #: whether the bus seeks
     seeks = True
-    #: whether the broker can be killed and started again
-    mortal = True
+    #: of an outage under load, seconds, beside what a start takes
+    away_s = 1.0
 
     def __init__(self) -> None:
         self._opened: list[Bus] = []

@@ -120,6 +120,8 @@ class TestEmbeddedBus(_Sound, OutageSuite):
 
 
 class _Kafka(Place):
+    away_s = 4.0
+
     def __init__(self, server: Kafka) -> None:
         super().__init__()
         self._server = server
@@ -144,6 +146,7 @@ class TestKafkaBus(_All):
 
 class _Rabbit(Place):
     seeks = False
+    away_s = 4.0
 
     def __init__(self, server: RabbitMQ) -> None:
         super().__init__()

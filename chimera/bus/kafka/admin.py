@@ -44,10 +44,10 @@ class Admin:
                 self._made = AdminClient(self._config)
             return self._made
 
-    def _metadata(self, timeout: float) -> Any:
-        """What the cluster has: nodes, and topics with their partitions."""
+    def _metadata(self, timeout: float, *topic: str) -> Any:
+        """What the cluster has: nodes, and all topics, or one, with their partitions."""
         try:
-            found = self._client.list_topics(timeout=timeout)
+            found = self._client.list_topics(*topic, timeout=timeout)
         except KafkaException as error:
             self._client.poll(0)  # hear why
             raise self._health.broken() or translate(error.args[0]) from error
@@ -138,6 +138,9 @@ class Admin:
             self._result(future, timeout, topic)
 
     def lag(self, topic: Topic, group: str, timeout: float) -> dict[int, int]:
+        found = self._metadata(timeout, topic.name).topics[topic.name]
+        if found.error:
+            raise translate(found.error, topic.name)
         partitions = [TopicPartition(topic.name, one) for one in range(topic.partitions)]
         ends = self._offsets(partitions, OffsetSpec.latest(), timeout)
         starts = self._offsets(partitions, OffsetSpec.earliest(), timeout)
