@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks import clients, rig
+from benchmarks import buses, clients, rig
 from benchmarks.clients import Work
 from benchmarks.common import Document, Settings, median, ratios
 from benchmarks.latency import timed_ms
@@ -78,6 +78,10 @@ class _Servers:
             self._buses["rabbitmq"] = stack.enter_context(_rabbitmq())
         self._database = stack.enter_context(_postgresql()) if "store" in names else None
 
+    def buses(self, directory: str) -> dict[str, str]:
+        """The embedded bus and the chosen brokers, by name."""
+        return {EMBEDDED: f"embedded:{directory}", **self._buses}
+
     def settings(self, backend: str) -> dict[str, Any]:
         """Settings of a swarm's spec, with a database of its own."""
         found: dict[str, Any] = {"shards": SHARDS}
@@ -137,6 +141,8 @@ def run(document: Document, settings: Settings) -> None:
             for name, measured in found.items():
                 with _up(data_dir, servers.settings(name)) as swarm:
                     measured.add(swarm.client(), settings)
+        for name, url in servers.buses(str(data_dir / "bus")).items():
+            buses.measure(document, name, url, settings.seconds, settings.pick(BLOCK, 10))
     beside = found[EMBEDDED]
     for name, measured in found.items():
         document.add(f"{name}: no-op bulk, results read", "/s", measured.rates)

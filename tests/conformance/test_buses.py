@@ -21,7 +21,7 @@ from tests.conformance.bus_fault_suite import FaultSuite, OutageSuite
 from tests.conformance.bus_kit import GROUP, SOON_S, Place, publish, records, take, texts
 from tests.conformance.bus_suite import FetchSuite, PositionSuite, PublishSuite
 from tests.servers.kafka import Kafka
-from tests.servers.rabbitmq import ADMIN, RabbitMQ
+from tests.servers.rabbitmq import RabbitMQ
 
 
 class _Sound(PublishSuite, FetchSuite, PositionSuite, AckSuite):
@@ -153,8 +153,7 @@ class _Rabbit(Place):
         self._server = server
 
     def make(self, limits: Limits) -> Bus:
-        user, password = ADMIN
-        return connect(f"amqp://{user}:{password}@127.0.0.1:{self._server.plain}", limits)
+        return connect(self._server.url, limits)
 
     def down(self) -> None:
         self._server.kill()

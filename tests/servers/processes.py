@@ -16,7 +16,7 @@ import pytest
 #: below what the kernel gives to outgoing connections, so that none of them takes a port of ours
 _PORTS = range(10_240, 32_000)
 #: seconds; a server that burns CPU at its start shares two cores with other tests
-READY_S = 90.0
+READY_S = 150.0
 
 
 def free_ports(count: int) -> list[int]:

@@ -76,6 +76,12 @@ class RabbitMQ:
             "rabbitmq", [str(_BIN / "rabbitmq-server")], directory, self._speaks, self._env
         )
 
+    @property
+    def url(self) -> str:
+        """Of the administrator, without TLS."""
+        user, password = ADMIN
+        return f"amqp://{user}:{password}@127.0.0.1:{self.plain}"
+
     def start(self) -> None:
         if not self._epmd.is_running:
             self._epmd.start()
