@@ -18,6 +18,9 @@ from chimera.errors import BusUnauthorized, BusUnavailable, ChimeraError, Invali
 
 logger = logging.getLogger(__name__)
 
+#: the client logs a traceback for each lost connection; what matters comes as an error
+logging.getLogger("aiormq").setLevel(logging.CRITICAL)
+
 CONNECT_S = 5.0
 CLOSE_S = 2.0
 #: for an answer to one request: a queue whose nodes have just started may swallow one for ever

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from aiormq.abc import AbstractChannel
@@ -18,6 +19,9 @@ from chimera.errors import BusUnauthorized, BusUnavailable, ChimeraError, Invali
 
 #: under way at once for one call; the rest of a large batch waits
 _CHUNK_BYTES = 4 * 1024 * 1024
+_PAUSE_S = 0.1
+#: what publishes keeps its deadline by itself; a starved thread may be late with the answer
+_SLACK_S = 5.0
 
 
 class Publisher:
@@ -64,7 +68,7 @@ class Publisher:
             sent = [records[index] for index in chunk]
             try:
                 left = end - time.monotonic()
-                found = self._loop.call(self._publish(sent, left), left + 1)
+                found = self._loop.call(self._publish(sent, left), left + _SLACK_S)
             except ChimeraError as error:
                 fault = error
             finally:
@@ -88,9 +92,11 @@ class Publisher:
                 self._channels[record.topic] = opening
             channel = self._channels[record.topic]
             tasks.append(asyncio.create_task(self._publish_one(channel, record)))
-        _, late = await asyncio.wait(tasks, timeout=max(0.0, end - time.monotonic()))
-        for task in late:
-            task.cancel()
+        try:
+            _, late = await asyncio.wait(tasks, timeout=max(0.0, end - time.monotonic()))
+        finally:
+            for task in tasks:
+                task.cancel()  # does nothing to those that are done
         answers: list[ChimeraError | None] = []
         for task in tasks:
             if task in late:
@@ -115,11 +121,17 @@ class Publisher:
                     fault = self._link.translate(error)
                     if isinstance(fault, BusUnauthorized) or time.monotonic() >= end:
                         raise fault from error
+                    # without it a broken connection would never come to notice that it is
+                    await asyncio.sleep(_PAUSE_S)
         except BaseException:
             self._channels.pop(topic, None)
             raise
-        channel.closing.add_done_callback(lambda _: self._channels.pop(topic, None))
+        channel.closing.add_done_callback(partial(self._closed, topic, asyncio.current_task()))
         return channel
+
+    def _closed(self, topic: str, opened: asyncio.Task[Any] | None, _: object) -> None:
+        if self._channels.get(topic) is opened:
+            del self._channels[topic]
 
     async def _publish_one(
         self, opened: asyncio.Task[AbstractChannel], record: Record
