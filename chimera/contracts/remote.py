@@ -86,10 +86,11 @@ class RemoteRegistry:
         found = {}
         for event, versions in schemas.published().items():
             subject = versions[-1].subject
-            path = f"config/{quote(subject, safe='')}"
-            self.call("PUT", path, {"compatibility": OWN_LEVEL})
             for one in versions:
                 found[event] = self.register(subject, one.text)
+                if one is versions[0]:  # there are registries that set no level before
+                    path = f"config/{quote(subject, safe='')}"
+                    self.call("PUT", path, {"compatibility": OWN_LEVEL})
         return found
 
     def _keep(self, cache: dict[Any, Any], key: Any, value: Any) -> None:

@@ -5,11 +5,7 @@ from __future__ import annotations
 import httpx2
 import pytest
 
-from chimera.contracts import Codec, schemas
-from chimera.contracts.remote import RemoteRegistry
-from chimera.errors import RegistryFault, UnknownSchema
 from tests.contract.cases import CASES, LEVELS
-from tests.contract.samples import EVENTS
 from tests.servers.apicurio import apicurio
 
 
@@ -54,22 +50,3 @@ def test_apicurios_verdicts_are_the_tables(theirs, language):
             if found != wanted:
                 differ[str(case)] = found
     assert not differ
-
-
-@pytest.mark.slow
-def test_a_swarm_can_have_its_schemas_there(theirs):
-    remote = RemoteRegistry(theirs)
-    ids = remote.publish_own()
-    assert remote.publish_own() == ids
-    codec = Codec(remote)
-    for event in EVENTS:
-        record = codec.encode_value(event)
-        assert int.from_bytes(record[1:5], "big") == ids[event.name]
-        assert Codec(RemoteRegistry(theirs)).decode(record) == event
-    with pytest.raises(UnknownSchema):
-        remote.schema(4_000_000)
-    newest = schemas.newest("result")
-    wrong = newest.text.replace('"task_id"', '"id"')
-    with pytest.raises(RegistryFault) as told:
-        remote.register(newest.subject, wrong)
-    assert told.value.status == 409
