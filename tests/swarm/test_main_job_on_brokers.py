@@ -14,6 +14,7 @@ from moto.server import ThreadedMotoServer
 
 from tests.servers.kafka import Kafka
 from tests.servers.postgres import Postgres
+from tests.servers.rabbitmq import RabbitMQ
 from tests.style.sources import ROOT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(400)]
@@ -76,5 +77,21 @@ def test_on_kafka_postgresql_and_s3_with_the_broker_killed_half_way(
         "objects": "s3://chimera",
     }
     told = run(backends, tmp_path, strike, s3)
+    assert struck
+    assert "The report is that of the run without faults, byte for byte." in told
+
+
+def test_on_rabbitmq_and_postgresql_with_the_broker_killed_half_way(
+    rabbitmq: RabbitMQ, postgres: Postgres, tmp_path: Path
+) -> None:
+    struck = []
+
+    def strike() -> None:
+        rabbitmq.kill()
+        rabbitmq.start()
+        struck.append("broker")
+
+    backends = {"bus": rabbitmq.url, "store": postgres.database()}
+    told = run(backends, tmp_path, strike, {})
     assert struck
     assert "The report is that of the run without faults, byte for byte." in told

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +19,9 @@ from chimera.contracts.events import Command, DeadLetter, Event, RegionSummary, 
 from chimera.contracts.own import OwnSchemas
 from chimera.traffic.records import Writer, envelope
 from chimera.traffic.topics import Topics, topics
+from examples.outside_producer import by_kafka, by_rabbitmq
+from tests.contract.conftest import Served
 from tests.guarantees.kit import World, notes, payloads, times_run, until
-from tests.servers.kafka import Kafka
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -30,7 +33,7 @@ class Outside:
         self.bus = connect(url)
         self.topics = found
         self.codec = Codec(OwnSchemas())
-        self.writer = Writer(self.codec, url)
+        self.writer = Writer(self.codec)
 
     def provision(self) -> None:
         self.bus.provision(tuple(self.topics), 30.0)
@@ -62,28 +65,45 @@ class Outside:
         self.bus.close(2.0)
 
 
+@dataclass(frozen=True)
+class Server:
+    """A broker that can be killed and started again."""
+
+    url: str
+    kill: Callable[[], None]
+    start: Callable[[], None]
+
+
+@pytest.fixture(params=["kafka", "rabbitmq"])
+def broker(request: pytest.FixtureRequest) -> Server:
+    found: Any = request.getfixturevalue(request.param)
+    if request.param == "kafka":
+        node = found.nodes[0]
+        return Server(f"kafka://{found.bootstrap}", node.kill, node.start)
+    return Server(found.url, found.kill, found.start)
+
+
 @pytest.fixture
-def outside(kafka: Kafka, make_swarm: Callable[..., World]) -> Iterator[tuple[World, Outside]]:
+def outside(broker: Server, make_swarm: Callable[..., World]) -> Iterator[tuple[World, Outside]]:
     name = f"b{uuid.uuid4().hex[:8]}"
-    url = f"kafka://{kafka.bootstrap}"
-    those = Outside(url, topics(name, 8))
+    those = Outside(broker.url, topics(name, 8))
     those.provision()
-    yield make_swarm(name=name, bus=url), those
+    yield make_swarm(name=name, bus=broker.url), those
     those.close()
 
 
 def test_work_goes_through_the_broker_and_survives_its_and_a_leaders_death(
-    kafka: Kafka, outside: tuple[World, Outside]
+    broker: Server, outside: tuple[World, Outside]
 ) -> None:
     world, those = outside
     log = world.dir / "log"
     first = world.client.submit_many("work", payloads(200, log, ms=2))
     single = world.client.submit("work", payloads(1, log)[0], key="k")
     assert single.result(timeout_s=60) == 0
-    kafka.nodes[0].kill()
+    broker.kill()
     victim = next(iter(world.leaders().values()))
     world.kill(victim.process)
-    kafka.nodes[0].start()
+    broker.start()
     second = world.client.submit_many("work", payloads(200, log, ms=2))
     assert sorted(first.results(timeout_s=120)) == list(range(200))
     assert sorted(second.results(timeout_s=120)) == list(range(200))
@@ -114,3 +134,24 @@ def test_anyone_with_the_broker_can_ask_for_work_and_read_what_became_of_it(
         those.topics.regions, lambda found: any(e.counters.get("succeeded") for e, _ in found)
     )
     assert all(isinstance(event, RegionSummary) for event, _ in summaries)
+
+
+def test_the_example_of_a_program_outside_asks_and_is_answered(
+    broker: Server, outside: tuple[World, Outside], served: Served,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    world, _ = outside
+    served.registry.publish_own()
+    common = ["--registry", served.url, "--swarm", world.name, "echo", '{"n": 1}']
+    hosts = broker.url.partition("://")[2]
+    if broker.url.startswith("kafka"):
+        code = by_kafka.main(["--kafka", hosts, *common])
+    else:
+        code = by_rabbitmq.main(["--amqp", broker.url, *common])
+    told = capsys.readouterr().out
+    assert code == 0, told
+    assert 'result: {"n":1}' in told or 'result: {"n": 1}' in told
+    assert "region local: 2 workers" in told
+    for module in (by_kafka, by_rabbitmq):
+        assert "import chimera" not in Path(module.__file__).read_text()
+        assert "from chimera" not in Path(module.__file__).read_text()
