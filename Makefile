@@ -51,7 +51,7 @@ clean: ## remove the environment, caches and build products
 
 .venv/installed: pyproject.toml constraints.txt .ci/venv
 	@echo "Setting up .venv: Ray and what else Chimera needs, a minute or two the first time ..."
-	@.ci/venv .venv .
+	@.ci/venv .venv '.[swarm]'
 	@touch $@
 
 .venv/installed-dev: .venv/installed

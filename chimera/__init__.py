@@ -6,6 +6,8 @@ Handlers are made with `task`, swarms are used through `connect`:
     def greet(payload): ...
 
     chimera.connect().submit("greet", {"name": "Ada"}).result()
+
+Over HTTP, without Ray: `chimera.Client("http://localhost:8000")`.
 """
 
 from __future__ import annotations
@@ -21,11 +23,15 @@ if TYPE_CHECKING:
     from chimera.api.task import task as task
     from chimera.client import connect as connect
     from chimera.client import connect_async as connect_async
+    from chimera.http import AsyncClient as AsyncClient
+    from chimera.http import Client as Client
 
 #: public name → the module that has it: imported when first asked for, so that a module of handlers
 #: costs neither Ray nor the client
 _PUBLIC = {
+    "AsyncClient": "chimera.http",
     "Cancelled": "chimera.api.signals",
+    "Client": "chimera.http",
     "Context": "chimera.api.context",
     "PermanentError": "chimera.api.signals",
     "RetryAfter": "chimera.api.signals",
@@ -35,7 +41,9 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "AsyncClient",
     "Cancelled",
+    "Client",
     "Context",
     "PermanentError",
     "RetryAfter",

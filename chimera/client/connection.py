@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from chimera import names
 from chimera.client.address import resolve
@@ -14,8 +15,10 @@ from chimera.client.aio import AsyncSwarm
 from chimera.client.core import Blobs, Core
 from chimera.client.ports import LeaderLink
 from chimera.client.swarm import Swarm
-from chimera.config import environment
 from chimera.errors import ChimeraError
+
+if TYPE_CHECKING:
+    from chimera.config import Environment
 
 #: seconds that `connect` waits for a swarm that is still starting
 CONNECT_TIMEOUT_S = 10.0
@@ -52,7 +55,7 @@ def connect(
     later, ChimeraError if its Ray cannot be joined.
     """
     core, release = _acquire(swarm, address, timeout_s)
-    return Swarm(core, tenant or environment().tenant, release)
+    return Swarm(core, tenant or _environment().tenant, release)
 
 
 async def connect_async(
@@ -64,7 +67,13 @@ async def connect_async(
     """The same for coroutines."""
     # beside the event loop: joining Ray takes a second or more
     core, release = await asyncio.to_thread(_acquire, swarm, address, timeout_s)
-    return AsyncSwarm(core, tenant or environment().tenant, release)
+    return AsyncSwarm(core, tenant or _environment().tenant, release)
+
+
+def _environment() -> Environment:
+    from chimera.config import environment  # here: pydantic is not needed over HTTP
+
+    return environment()
 
 
 def _acquire(
@@ -78,7 +87,7 @@ def _acquire(
     # imported here: everything else of the client works without Ray
     from chimera.client.link import RayLink, join_ray
 
-    swarm = names.check(name or environment().swarm)
+    swarm = names.check(name or _environment().swarm)
     connection = join_ray(swarm, resolve(swarm, address))
     with _lock:
         shared = _shared.get(swarm)

@@ -1,0 +1,287 @@
+"""`AsyncClient`: the same swarm behind its gateway, for coroutines; each verb awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+
+from chimera.client.bulk import Counts
+from chimera.client.listing import Page
+from chimera.client.many import Keys
+from chimera.client.swarm import type_name
+from chimera.errors import ChimeraError, NotReady
+from chimera.http import bulk as bulks
+from chimera.http.bulk import IdempotencyKeys
+from chimera.http.events import Parser, stream_call
+from chimera.http.send import LIMITS, arun, built, fault_of
+from chimera.http.status import status
+from chimera.http.verbs import SUBMIT_TIMEOUT_S, Api, CutOff, Unreached
+from chimera.http.wire import TENANT_HEADER, Answer, problem
+from chimera.store.protocol import TaskRecord
+from chimera.swarm.policy import TaskPolicy
+from chimera.swarm.reports import SwarmStatus
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+#: results of a bulk that are asked for at once
+WINDOW = 16
+
+
+class AsyncHandle:
+    """One submitted task; see `chimera.http.Handle` for what the verbs say and raise."""
+
+    __slots__ = ("_client", "duplicate", "id")
+
+    def __init__(self, client: AsyncClient, id: str, duplicate: bool = False) -> None:
+        self._client = client
+        self.id = id
+        self.duplicate = duplicate
+
+    def __repr__(self) -> str:
+        return f"<AsyncHandle of task {self.id}>"
+
+    async def result(self, timeout_s: float | None = None) -> Any:
+        client = self._client
+        return await arun(client.http, client.api.result(self.id, timeout_s))
+
+    async def wait(self, timeout_s: float | None = None) -> str:
+        client = self._client
+        return (await arun(client.http, client.api.ended(self.id, timeout_s))).state
+
+    async def status(self, payload: bool = False) -> TaskRecord:
+        return await self._client.get(self.id, payload)
+
+    async def cancel(self, reason: str = "") -> str:
+        return await self._client.cancel(self.id, reason)
+
+    async def replay(self) -> AsyncHandle:
+        return await self._client.replay(self.id)
+
+
+class AsyncBulk:
+    """Many submitted tasks; see `chimera.http.Bulk`."""
+
+    def __init__(self, client: AsyncClient, tasks: bulks.Bulk) -> None:
+        self._client = client
+        self.tasks = tasks
+
+    def __repr__(self) -> str:
+        return f"<AsyncBulk of {len(self)} tasks>"
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def __getitem__(self, index: int) -> AsyncHandle:
+        place = range(len(self))[index]
+        return AsyncHandle(self._client, self.tasks.id(place), place in self.tasks.duplicates)
+
+    async def results(
+        self, timeout_s: float | None = None, return_exceptions: bool = False
+    ) -> AsyncIterator[Any]:
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        for places in bulks.windows(len(self), WINDOW):
+            told = await asyncio.gather(*(self._one(index, until) for index in places))
+            for one in told:
+                yield bulks.value_of(one, return_exceptions)
+
+    async def as_completed(
+        self, timeout_s: float | None = None, return_exceptions: bool = False
+    ) -> AsyncIterator[tuple[int, Any]]:
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        rest = iter(range(len(self)))
+        asked: dict[asyncio.Task[tuple[Any, ChimeraError | None]], int] = {}
+        try:
+            while True:
+                while len(asked) < WINDOW and (index := next(rest, None)) is not None:
+                    asked[asyncio.create_task(self._one(index, until))] = index
+                if not asked:
+                    return
+                done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+                for one in done:
+                    place = asked.pop(one)
+                    yield place, bulks.value_of(one.result(), return_exceptions)
+        finally:
+            for one in asked:
+                one.cancel()
+
+    async def wait(self, timeout_s: float | None = None) -> Counts:
+        async for _ in self.as_completed(timeout_s, return_exceptions=True):
+            pass
+        return self.counts()
+
+    def counts(self) -> Counts:
+        """Tasks by state, as far as this handle has heard."""
+        return self.tasks.counts()
+
+    async def _one(self, index: int, until: float | None) -> tuple[Any, ChimeraError | None]:
+        left = None if until is None else max(until - time.monotonic(), 0.0)
+        client = self._client
+        try:
+            value = await arun(client.http, client.api.result(self.tasks.id(index), left))
+        except ChimeraError as fault:
+            self.tasks.heard(index, fault)
+            return None, fault
+        self.tasks.heard(index, None)
+        return value, None
+
+
+class AsyncClient:
+    """A swarm behind its gateway at `url`; see `chimera.Client` for what its verbs say."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        tenant: str = "default",
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.api = Api(url, tenant)
+        self.http = httpx2.AsyncClient(
+            base_url=self.api.url, limits=LIMITS, transport=transport,
+            headers={"User-Agent": "chimera", TENANT_HEADER: tenant},
+        )  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"<AsyncClient of {self.api.url}, tenant {self.api.tenant!r}>"
+
+    @property
+    def tenant(self) -> str:
+        """For whom it submits."""
+        return self.api.tenant
+
+    async def submit(
+        self,
+        task: Any,
+        payload: Any = None,
+        *,
+        key: str | None = None,
+        idempotency_key: str | None = None,
+        block: bool = False,
+        timeout_s: float = SUBMIT_TIMEOUT_S,
+        **given: Any,
+    ) -> AsyncHandle:
+        name = type_name(task)
+        steps = self.api.submit(name, payload, key, idempotency_key, block, timeout_s, given)
+        return AsyncHandle(self, *(await arun(self.http, steps)))
+
+    async def call(
+        self,
+        task: Any,
+        payload: Any = None,
+        timeout_s: float | None = None,
+        *,
+        key: str | None = None,
+        idempotency_key: str | None = None,
+        **given: Any,
+    ) -> Any:
+        made = await self.submit(task, payload, key=key, idempotency_key=idempotency_key, **given)
+        return await made.result(timeout_s)
+
+    async def submit_many(
+        self,
+        task: Any,
+        payloads: Iterable[Any],
+        *,
+        key: Keys | None = None,
+        idempotency_key: IdempotencyKeys | None = None,
+        block: bool = True,
+        timeout_s: float = SUBMIT_TIMEOUT_S,
+        **given: Any,
+    ) -> AsyncBulk:
+        name = type_name(task)
+        steps = bulks.submit_many(
+            self.api, name, payloads, key, idempotency_key, block, timeout_s, given
+        )
+        return AsyncBulk(self, await arun(self.http, steps))
+
+    def handle(self, task_id: str) -> AsyncHandle:
+        """The handle of a task whose id is known; asks nobody."""
+        return AsyncHandle(self, task_id)
+
+    async def get(self, task_id: str, payload: bool = False) -> TaskRecord:
+        return await arun(self.http, self.api.record(task_id, payload))
+
+    async def cancel(self, task_id: str, reason: str = "") -> str:
+        return await arun(self.http, self.api.cancel(task_id, reason))
+
+    async def replay(self, task_id: str) -> AsyncHandle:
+        return AsyncHandle(self, await arun(self.http, self.api.replay(task_id)))
+
+    async def discard(self, task_id: str) -> None:
+        await arun(self.http, self.api.discard(task_id))
+
+    async def progress(self, task_id: str) -> Any:
+        return (await arun(self.http, self.api.view(task_id))).progress
+
+    async def list(
+        self, *, type: str | None = None, state: str | None = None, tag: str | None = None
+    ) -> AsyncIterator[TaskRecord]:
+        cursor: str | None = None
+        while True:
+            tasks, cursor = await self.page(type=type, state=state, tag=tag, cursor=cursor)
+            for task in tasks:
+                yield task
+            if cursor is None:
+                return
+
+    async def page(
+        self,
+        *,
+        type: str | None = None,
+        state: str | None = None,
+        tag: str | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> Page:
+        return await arun(self.http, self.api.page(type, state, tag, cursor, limit))
+
+    async def types(self) -> tuple[TaskPolicy, ...]:
+        return await arun(self.http, self.api.types())
+
+    async def status(self) -> SwarmStatus:
+        return status(await arun(self.http, self.api.tree()))
+
+    async def events(
+        self, *, type: str | None = None, for_s: float | None = None, after: str | None = None
+    ) -> AsyncIterator[TaskRecord]:
+        parser = Parser(type, for_s, after)
+        while True:
+            try:
+                answer = await self.http.send(built(self.http, stream_call(parser)), stream=True)
+                try:
+                    if answer.status_code >= 400:
+                        body = await answer.aread()
+                        raise problem(Answer(answer.status_code, answer.headers, body))
+                    async for line in answer.aiter_lines():
+                        if (record := parser.feed(line)) is not None:
+                            yield record
+                finally:
+                    await answer.aclose()
+            except (httpx2.HTTPError, httpx2.StreamError) as error:
+                fault = fault_of(error)
+                if isinstance(fault, (Unreached, CutOff)) and not parser.begun:
+                    raise NotReady(f"no gateway answers at {self.api.url}: {fault}") from error
+            if parser.over:
+                return
+            await asyncio.sleep(parser.retry_s)
+
+    async def close(self) -> None:
+        """Close its connections; tasks go on."""
+        await self.http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()

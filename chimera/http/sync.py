@@ -1,0 +1,351 @@
+"""`Client`: a swarm behind its gateway, for callers that block."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+
+from chimera.client.bulk import Counts
+from chimera.client.listing import Page
+from chimera.client.many import Keys
+from chimera.client.swarm import type_name
+from chimera.errors import ChimeraError, NotReady
+from chimera.http import bulk as bulks
+from chimera.http.bulk import IdempotencyKeys
+from chimera.http.events import Parser, stream_call
+from chimera.http.send import LIMITS, built, fault_of, run
+from chimera.http.status import status
+from chimera.http.verbs import SUBMIT_TIMEOUT_S, Api, CutOff, Unreached
+from chimera.http.wire import TENANT_HEADER, Answer, problem
+from chimera.store.protocol import TaskRecord
+from chimera.swarm.policy import TaskPolicy
+from chimera.swarm.reports import SwarmStatus
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+#: results of a bulk that are asked for at once
+WINDOW = 16
+
+
+class Handle:
+    """One submitted task. Safe for threads; lost handles are found again by id."""
+
+    __slots__ = ("_client", "duplicate", "id")
+
+    def __init__(self, client: Client, id: str, duplicate: bool = False) -> None:
+        self._client = client
+        #: the task's id; of the first one, if an idempotency key was used before
+        self.id = id
+        #: whether an earlier task had the same idempotency key: this is that task
+        self.duplicate = duplicate
+
+    def __repr__(self) -> str:
+        return f"<Handle of task {self.id}>"
+
+    def result(self, timeout_s: float | None = None) -> Any:
+        """Wait for the task's result.
+
+        Raises TaskFailed, TaskCancelled or TaskExpired if it ended otherwise, WaitTimeout after
+        `timeout_s` seconds (the task goes on), NotFound past its retention.
+        """
+        client = self._client
+        return run(client.http, client.api.result(self.id, timeout_s))
+
+    def wait(self, timeout_s: float | None = None) -> str:
+        """Wait for the task's end: `succeeded`, `failed`, `cancelled` or `expired`.
+
+        Raises WaitTimeout.
+        """
+        client = self._client
+        return run(client.http, client.api.ended(self.id, timeout_s)).state
+
+    def status(self, payload: bool = False) -> TaskRecord:
+        """What the swarm knows of the task just now; with `payload`, its payload and body too."""
+        return self._client.get(self.id, payload)
+
+    def cancel(self, reason: str = "") -> str:
+        """Cancel the task, durably; returns its state, `cancelling` while an attempt runs on."""
+        return self._client.cancel(self.id, reason)
+
+    def replay(self) -> Handle:
+        """Run a dead letter again, as a new task; asked twice, the same one. Raises NotFound."""
+        return self._client.replay(self.id)
+
+
+class Bulk:
+    """Many submitted tasks; handles are made when they are looked at."""
+
+    def __init__(self, client: Client, tasks: bulks.Bulk) -> None:
+        self._client = client
+        self.tasks = tasks
+
+    def __repr__(self) -> str:
+        return f"<Bulk of {len(self)} tasks>"
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def __getitem__(self, index: int) -> Handle:
+        """The handle of one task. Raises IndexError, or why that task was refused."""
+        place = range(len(self))[index]
+        return Handle(self._client, self.tasks.id(place), place in self.tasks.duplicates)
+
+    def __iter__(self) -> Iterator[Handle]:
+        """Handles in submit order. Raises at a task that was refused."""
+        return (self[index] for index in range(len(self)))
+
+    def ids(self) -> Iterator[str]:
+        """The ids of those that were accepted, in submit order."""
+        return self.tasks.ids()
+
+    def results(
+        self, timeout_s: float | None = None, return_exceptions: bool = False
+    ) -> Iterator[Any]:
+        """The results in submit order, a window of them at a time.
+
+        A task that did not succeed raises its error, which ends the stream; with
+        `return_exceptions` the error is yielded in its place. Raises WaitTimeout when not all are
+        there `timeout_s` seconds after the first was asked for.
+        """
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        with ThreadPoolExecutor(WINDOW, "chimera-http") as pool:
+            window: deque[Future[Any]] = deque()
+            try:
+                for index in range(len(self)):
+                    window.append(pool.submit(self._one, index, until))
+                    if len(window) == WINDOW:
+                        yield bulks.value_of(window.popleft().result(), return_exceptions)
+                while window:
+                    yield bulks.value_of(window.popleft().result(), return_exceptions)
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def as_completed(
+        self, timeout_s: float | None = None, return_exceptions: bool = False
+    ) -> Iterator[tuple[int, Any]]:
+        """(place among the payloads, result) of each task, as they end; else like `results`."""
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        rest = iter(range(len(self)))
+        with ThreadPoolExecutor(WINDOW, "chimera-http") as pool:
+            asked: dict[Future[Any], int] = {}
+            try:
+                while True:
+                    while len(asked) < WINDOW and (index := next(rest, None)) is not None:
+                        asked[pool.submit(self._one, index, until)] = index
+                    if not asked:
+                        return
+                    for done in wait(asked, return_when=FIRST_COMPLETED).done:
+                        place = asked.pop(done)
+                        yield place, bulks.value_of(done.result(), return_exceptions)
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def wait(self, timeout_s: float | None = None) -> Counts:
+        """Wait until all tasks have ended, however. Raises WaitTimeout."""
+        for _ in self.as_completed(timeout_s, return_exceptions=True):
+            pass
+        return self.counts()
+
+    def counts(self) -> Counts:
+        """Tasks by state, as far as this handle has heard: `wait` and the streams make it hear."""
+        return self.tasks.counts()
+
+    def _one(self, index: int, until: float | None) -> tuple[Any, ChimeraError | None]:
+        left = None if until is None else max(until - time.monotonic(), 0.0)
+        try:
+            client = self._client
+            value = run(client.http, client.api.result(self.tasks.id(index), left))
+        except ChimeraError as fault:
+            self.tasks.heard(index, fault)
+            return None, fault
+        self.tasks.heard(index, None)
+        return value, None
+
+
+class Client:
+    """A swarm behind its gateway at `url`, as `chimera.connect()` gives it, without Ray.
+
+    Connections are kept alive and shared by threads. Every submit bears an idempotency key, so that
+    what is sent again after a cut is still one task. Raises InvalidRequest for what is no URL.
+    """
+
+    def __init__(
+        self, url: str, *, tenant: str = "default", transport: httpx2.BaseTransport | None = None
+    ) -> None:
+        self.api = Api(url, tenant)
+        self.http = httpx2.Client(
+            base_url=self.api.url, limits=LIMITS, transport=transport,
+            headers={"User-Agent": "chimera", TENANT_HEADER: tenant},
+        )  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"<Client of {self.api.url}, tenant {self.api.tenant!r}>"
+
+    @property
+    def tenant(self) -> str:
+        """For whom it submits."""
+        return self.api.tenant
+
+    def submit(
+        self,
+        task: Any,
+        payload: Any = None,
+        *,
+        key: str | None = None,
+        idempotency_key: str | None = None,
+        block: bool = False,
+        timeout_s: float = SUBMIT_TIMEOUT_S,
+        **given: Any,
+    ) -> Handle:
+        """Submit a task; it is durable when this returns (G1). Options as for `Swarm.submit`.
+
+        Raises UnknownTaskType, InvalidPayload, PayloadTooLarge, DeadlinePassed, InvalidRequest,
+        IdempotencyConflict; Overloaded when the queue is full, unless `block` lets it wait;
+        NotReady or OutcomeUnknown when nobody answered within `timeout_s` seconds.
+        """
+        name = type_name(task)
+        steps = self.api.submit(name, payload, key, idempotency_key, block, timeout_s, given)
+        return Handle(self, *run(self.http, steps))
+
+    def call(
+        self,
+        task: Any,
+        payload: Any = None,
+        timeout_s: float | None = None,
+        *,
+        key: str | None = None,
+        idempotency_key: str | None = None,
+        **given: Any,
+    ) -> Any:
+        """Submit a task and wait for its result. Raises what `submit` and `result` raise."""
+        made = self.submit(task, payload, key=key, idempotency_key=idempotency_key, **given)
+        return made.result(timeout_s)
+
+    def submit_many(
+        self,
+        task: Any,
+        payloads: Iterable[Any],
+        *,
+        key: Keys | None = None,
+        idempotency_key: IdempotencyKeys | None = None,
+        block: bool = True,
+        timeout_s: float = SUBMIT_TIMEOUT_S,
+        **given: Any,
+    ) -> Bulk:
+        """Submit many tasks of one type, as NDJSON; all are durable when this returns.
+
+        `payloads` may be any iterable: they go in requests of at most 2,000 tasks. Tasks with a
+        `key` keep their order unless some were refused for a full queue and sent again. The rest
+        is as for `Swarm.submit_many`; payloads are checked against the type's contract here too.
+        """
+        name = type_name(task)
+        steps = bulks.submit_many(
+            self.api, name, payloads, key, idempotency_key, block, timeout_s, given
+        )
+        return Bulk(self, run(self.http, steps))
+
+    def handle(self, task_id: str) -> Handle:
+        """The handle of a task whose id is known; asks nobody."""
+        return Handle(self, task_id)
+
+    def get(self, task_id: str, payload: bool = False) -> TaskRecord:
+        """What the swarm knows of a task; with `payload`, its payload and body. Raises NotFound."""
+        return run(self.http, self.api.record(task_id, payload))
+
+    def cancel(self, task_id: str, reason: str = "") -> str:
+        """Cancel a task, durably; returns its state, `cancelling` while an attempt runs on."""
+        return run(self.http, self.api.cancel(task_id, reason))
+
+    def replay(self, task_id: str) -> Handle:
+        """Run a dead letter again, as a new task; asked twice, the same one. Raises NotFound."""
+        return Handle(self, run(self.http, self.api.replay(task_id)))
+
+    def discard(self, task_id: str) -> None:
+        """Give a dead letter up: it cannot be replayed any more. Raises NotFound."""
+        run(self.http, self.api.discard(task_id))
+
+    def progress(self, task_id: str) -> Any:
+        """What a running task said last of how far it is; None if it said nothing."""
+        return run(self.http, self.api.view(task_id)).progress
+
+    def list(
+        self, *, type: str | None = None, state: str | None = None, tag: str | None = None
+    ) -> Iterator[TaskRecord]:
+        """The tenant's tasks that fit, newest first, without payloads and results."""
+        cursor: str | None = None
+        while True:
+            tasks, cursor = self.page(type=type, state=state, tag=tag, cursor=cursor)
+            yield from tasks
+            if cursor is None:
+                return
+
+    def page(
+        self,
+        *,
+        type: str | None = None,
+        state: str | None = None,
+        tag: str | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> Page:
+        """One page of `list`, and the cursor of the next one."""
+        return run(self.http, self.api.page(type, state, tag, cursor, limit))
+
+    def types(self) -> tuple[TaskPolicy, ...]:
+        """The task types that have handlers, with what is told of their policies."""
+        return run(self.http, self.api.types())
+
+    def status(self) -> SwarmStatus:
+        """What is observed of the whole swarm."""
+        return status(run(self.http, self.api.tree()))
+
+    def events(
+        self, *, type: str | None = None, for_s: float | None = None, after: str | None = None
+    ) -> Iterator[TaskRecord]:
+        """The tenant's tasks as they end, for `for_s` seconds or for ever; goes on after a cut.
+
+        At least once: a cut may bring the last few again.
+        """
+        parser = Parser(type, for_s, after)
+        while True:
+            try:
+                request = built(self.http, stream_call(parser))
+                answer = self.http.send(request, stream=True)
+                try:
+                    if answer.status_code >= 400:
+                        told = Answer(answer.status_code, answer.headers, answer.read())
+                        raise problem(told)
+                    for line in answer.iter_lines():
+                        if (record := parser.feed(line)) is not None:
+                            yield record
+                finally:
+                    answer.close()
+            except (httpx2.HTTPError, httpx2.StreamError) as error:
+                fault = fault_of(error)
+                if isinstance(fault, (Unreached, CutOff)) and not parser.begun:
+                    raise NotReady(f"no gateway answers at {self.api.url}: {fault}") from error
+            if parser.over:
+                return
+            time.sleep(parser.retry_s)
+
+    def close(self) -> None:
+        """Close its connections; tasks go on."""
+        self.http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
