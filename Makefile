@@ -1,6 +1,6 @@
 # `make` alone lists what there is. Everything runs in .venv, which the first target makes.
 .DEFAULT_GOAL := help
-.PHONY: help run test guarantees lint fmt bench constraints clean
+.PHONY: help run test guarantees lint fmt docs bench constraints clean
 
 PY := .venv/bin/python
 CHAOS ?=
@@ -34,6 +34,9 @@ fmt: .venv/installed-dev ## format the code and mend what can be mended
 proto: .venv/installed-dev ## make the region link's messages and stubs from their .proto
 	@$(PY) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. \
 		chimera/actors/control/v1/control.proto
+
+docs: .venv/installed-dev ## make docs/cli.md from the commands
+	@$(PY) -m chimera.cli.reference > docs/cli.md
 
 bench: .venv/installed-dev ## measure the budgets (ARGS=NAME for one of benchmarks/)
 	@$(PY) -m benchmarks $(ARGS)

@@ -8,6 +8,8 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -95,3 +97,9 @@ def who() -> str:
     except (KeyError, OSError):  # a container may run under a number without a name
         user = str(os.getuid())
     return f"{user}@{socket.gethostname()}"
+
+
+def logs_directory() -> Path:
+    """Where the processes of Ray's session on this machine write to; it must have been joined."""
+    node: Any = ray._private.worker._global_node
+    return Path(node.get_logs_dir_path())

@@ -30,7 +30,12 @@ LOOK_S = 1.0
 def dev(
     out: Output, path: Path | None, address: str | None, timeout: float, dashboard: bool
 ) -> None:
-    """Bring a swarm up, show what it does, and end it on Ctrl-C."""
+    """Bring a swarm up, show what it does, and end it on Ctrl-C.
+
+    \b
+    Examples:
+      chimera dev -f swarm.yaml
+    """
     spec = read_spec(path)
     over = threading.Event()
 

@@ -59,12 +59,17 @@ def doctor(out: Output, swarm: str, path: Path | None, address: str | None) -> i
     """Look at this machine, the spec and the swarm; say what is wrong and how to mend it.
 
     Ends with 1 if a check failed; warnings are for a person to judge.
+
+    \b
+    Examples:
+      chimera doctor
+      chimera doctor -f swarm.yaml -o json
     """
     findings: list[Finding] = []
 
     def say(finding: Finding) -> None:
         findings.append(finding)
-        if not out.json:
+        if not out.is_structured:
             out.console.print(f"{_MARKS[finding.state]}  {finding.check}:", end=" ")
             out.console.print(finding.saw, markup=False)
             if finding.mend:

@@ -21,6 +21,10 @@ def down(out: Output, swarm: str, address: str | None, timeout: float) -> None:
 
     What was accepted and is not done stays in its journals, and goes on when it is up again. A
     Ray that `chimera up` started for it is ended too; any other one is left alone.
+
+    \b
+    Examples:
+      chimera down --swarm shop
     """
     was_up = take_down(out, swarm, address, timeout)
     text = f"swarm {swarm} is down" if was_up else f"swarm {swarm} was not up"

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import click
+
+from chimera.cli.output import address_option, swarm_name
 from chimera.client import Swarm, connect
 from chimera.client.address import resolve
 from chimera.errors import NotFound
+from chimera.http import Client
+from chimera.swarm.reports import SwarmStatus
+
+#: one protocol, whichever way
+AnyClient: TypeAlias = Swarm | Client
 
 
 def join(swarm: str, address: str | None) -> bool:
@@ -27,6 +40,59 @@ def join_living(swarm: str, address: str | None) -> None:
         raise NotFound(f"swarm {swarm!r} is not up on this machine: `chimera up` starts it")
 
 
-def client(swarm: str, tenant: str, address: str | None, timeout_s: float) -> Swarm:
-    """A client of the swarm. Raises NotFound, NotReady."""
-    return connect(swarm, tenant, address, timeout_s)
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A swarm, and the way to it: its Ray cluster, or its gateway."""
+
+    swarm: str
+    tenant: str
+    address: str | None = None
+    url: str | None = None
+
+    def client(self, timeout_s: float = 30.0) -> AnyClient:
+        """A client of it: the same verbs either way. Raises NotFound, NotReady."""
+        if self.url is not None:
+            return Client(self.url, tenant=self.tenant)
+        return connect(self.swarm, self.tenant, self.address, timeout_s)
+
+    def status(self) -> SwarmStatus:
+        """What is observed of it. Raises NotFound if it is not up."""
+        if self.url is not None:
+            with Client(self.url, tenant=self.tenant) as made:
+                return made.status()
+        join_living(self.swarm, self.address)
+        from chimera.actors import boot
+
+        return boot.status(self.swarm)
+
+
+def target_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--address`, `--url` and `--tenant`; the command gets them, and the swarm, as `target`."""
+
+    @functools.wraps(function)
+    def run(*given: Any, swarm: str, address: str | None, url: str | None, tenant: str,
+            **options: Any) -> Any:  # fmt: skip
+        return function(*given, target=_target(swarm, tenant, address, url), **options)
+
+    made: Callable[..., Any] = address_option(run)
+    made = click.option(
+        "--url", envvar="CHIMERA_URL", metavar="URL",
+        help="URL of the swarm's gateway: over HTTP, rather than through Ray.",
+    )(made)  # fmt: skip
+    return click.option(
+        "--tenant", default="default", envvar="CHIMERA_TENANT", show_default=True,
+        callback=swarm_name, help="For whom.",
+    )(made)  # fmt: skip
+
+
+def _target(swarm: str, tenant: str, address: str | None, url: str | None) -> Target:
+    """What is said closest to the command wins: `--address` over CHIMERA_URL, and the like."""
+    if not (address and url):
+        return Target(swarm, tenant, address or None, url or None)
+    ask = click.get_current_context().get_parameter_source
+    closeness = [click.core.ParameterSource.COMMANDLINE, click.core.ParameterSource.ENVIRONMENT]
+    for source in closeness:
+        if (ask("address") is source) != (ask("url") is source):
+            return Target(swarm, tenant, *((address, None) if ask("address") is source
+                                           else (None, url)))  # fmt: skip
+    raise click.UsageError("say --address or --url, not both")

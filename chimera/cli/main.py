@@ -5,13 +5,21 @@ from __future__ import annotations
 import importlib
 import os
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import click
 
+from chimera.cli import contexts
+from chimera.cli.output import missing
+from chimera.errors import ChimeraError
+
+#: commands inside groups
+_INNER = ("list", "show", "cancel", "replay", "discard", "view")
 #: command → its module in this package, in the order in which help lists them
 COMMANDS = (
-    "up", "down", "dev", "status", "apply", "scale", "drain", "pause", "resume", "submit", "result",
-    "serve", "bus", "registry", "doctor", "sim",
+    "up", "down", "dev", "status", "top", "apply", "scale", "drain", "pause", "resume", "submit",
+    "result", "tasks", "dlq", "purge", "events", "logs", "serve", "bus", "registry", "doctor",
+    "config", "context", "completion", "sim",
 )  # fmt: skip
 
 
@@ -24,9 +32,42 @@ class _Commands(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        module = importlib.import_module(f"chimera.cli.{name}")
+        try:
+            module = importlib.import_module(f"chimera.cli.{name}")
+        except ModuleNotFoundError as fault:
+            if (fault.name or "").startswith("chimera"):
+                raise
+            return _unavailable(name, missing(fault))
         found: click.Command = getattr(module, name)
         return found
+
+
+def _unavailable(name: str, fault: ChimeraError) -> click.Command:
+    """What stands for a command that needs more than is installed."""
+
+    @click.command(
+        name, add_help_option=False, short_help=f"({fault.message})",
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )  # fmt: skip
+    @click.argument("rest", nargs=-1, type=click.UNPROCESSED)
+    def command(rest: tuple[str, ...]) -> None:
+        raise click.ClickException(fault.message)
+
+    return command
+
+
+def _from_context(command: str | None) -> dict[str, Any]:
+    """What the context says, as defaults of every command, and of those inside a group."""
+    if command == "context":
+        return {}  # must work when the file is damaged, and sets what it is given
+    try:
+        said: dict[str, Any] = {**contexts.load().used().given()}
+    except ChimeraError as fault:
+        raise click.ClickException(fault.message) from fault
+    for name in (*COMMANDS, *_INNER):
+        said[name] = said
+    said["registry"] = {}  # its URL is another one
+    return said
 
 
 def _version() -> str:
@@ -38,7 +79,9 @@ def _version() -> str:
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(_version(), prog_name="chimera")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Chimera: a durable, supervised swarm of Ray actors."""
+    context.default_map = _from_context(context.invoked_subcommand)
     # a call that we gave up is no error of the user's; Ray would print its traceback
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")

@@ -6,13 +6,15 @@ import functools
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import Any, TextIO
 
 import click
 import msgspec
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from chimera import names
 from chimera.errors import ChimeraError, IdempotencyConflict, SpecError, WaitTimeout
@@ -22,6 +24,7 @@ OK, ERROR, USAGE, NOT_FOUND, CONFLICT, TIMEOUT = 0, 1, 2, 3, 4, 124
 INTERRUPTED = 130
 
 
+FORMATS = ("table", "wide", "json", "yaml", "name")
 #: columns where no terminal says how many there are: nothing is cut
 WIDTH_PIPED = 1000
 
@@ -29,17 +32,31 @@ WIDTH_PIPED = 1000
 class Output:
     """Where a command's words go: results to stdout, everything else to stderr."""
 
-    def __init__(self, json: bool, debug: bool) -> None:
-        self.json = json
+    def __init__(self, style: str = "table", debug: bool = False) -> None:
+        self.format = style
         self.debug = debug
         self._stdout = sys.stdout
         self.console = _console(sys.stdout)
         self.notes = _console(sys.stderr)
 
     @property
+    def json(self) -> bool:
+        """Whether JSON is printed."""
+        return self.format == "json"
+
+    @property
+    def is_structured(self) -> bool:
+        """Whether a program reads it."""
+        return self.format in ("json", "yaml")
+
+    @property
     def is_live(self) -> bool:
         """Whether a person watches: then bars and moving text are welcome."""
-        return not self.json and self.notes.is_terminal and not os.environ.get("NO_COLOR")
+        return (
+            self.format in ("table", "wide")
+            and self.notes.is_terminal
+            and not os.environ.get("NO_COLOR")
+        )
 
     def result(self, value: Any, show: Callable[[], object] | None = None) -> None:
         """The command's result: as JSON, or as `show` prints it (default: the value as it is)."""
@@ -54,9 +71,29 @@ class Output:
         """A line of the result, just as it is."""
         click.echo(text, file=self._stdout)
 
+    def table(
+        self,
+        rows: list[dict[str, Any]],
+        columns: Sequence[str],
+        wide: Sequence[str] = (),
+        shown: list[dict[str, Any]] | None = None,
+    ) -> None:
+        """A list: as data whole, as a table with these columns, or with more for `-o wide`."""
+
+        def show() -> None:
+            named = wide if wide and self.format == "wide" else columns
+            made = Table(box=None, pad_edge=False, header_style="bold")
+            for name in named:
+                made.add_column(name.upper().replace("_", " "), no_wrap=True)
+            for one in shown or rows:
+                made.add_row(*(_cell(one.get(name)) for name in named))
+            self.console.print(made)
+
+        self.result(rows, show)
+
     def note(self, text: str) -> None:
         """A step on the way; for people only."""
-        if not self.json:
+        if not self.is_structured:
             self.notes.print(text, markup=False)
 
     @contextmanager
@@ -72,6 +109,8 @@ class Output:
         """Say what went wrong in one line; returns the exit code."""
         if self.debug:
             traceback.print_exception(fault, file=sys.stderr)
+        if isinstance(fault, ModuleNotFoundError):
+            fault = missing(fault)
         if isinstance(fault, ChimeraError):
             # a spec may have several faults, each on a line of its own
             lines = fault.message.splitlines() if isinstance(fault, SpecError) else [fault.message]
@@ -99,6 +138,11 @@ def _console(stream: TextIO) -> Console:
     )
 
 
+def missing(fault: ModuleNotFoundError) -> ChimeraError:
+    """What to install, for a module that is not there."""
+    return ChimeraError(f"{fault.name} is not installed: pip install 'chimera[swarm]' brings it")
+
+
 def exit_code(fault: BaseException) -> int:
     """The exit code that says the same as an error."""
     if isinstance(fault, WaitTimeout):
@@ -123,6 +167,32 @@ def _in_words(value: Any) -> Any:
     return str(value)
 
 
+def as_yaml(value: Any) -> str:
+    """YAML of our data."""
+    import yaml
+
+    plain = msgspec.json.decode(dump(value))
+    text: str = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+    return text
+
+
+def _names(value: Any) -> Iterator[str]:
+    """What identifies the things of a result."""
+    for one in value if isinstance(value, (list, tuple)) else [value]:
+        told = one if isinstance(one, dict) else {"id": one}
+        found = next((told[key] for key in ("id", "name", "swarm") if told.get(key)), None)
+        if isinstance(found, dict):
+            found = found.get("swarm")
+        if found is not None:
+            yield str(found)
+
+
+def _cell(value: Any) -> str:
+    if value is None or value == []:
+        return "-"
+    return escape(", ".join(map(str, value)) if isinstance(value, list) else str(value))
+
+
 def swarm_name(context: click.Context, parameter: click.Parameter, value: str) -> str:
     """Check a swarm's name."""
     try:
@@ -131,13 +201,15 @@ def swarm_name(context: click.Context, parameter: click.Parameter, value: str) -
         raise click.BadParameter(str(error)) from error
 
 
-def command(of_a_swarm: bool = True) -> Callable[[Callable[..., Any]], click.Command]:
+def command(
+    of_a_swarm: bool = True, name: str | None = None, group: click.Group | None = None
+) -> Callable[[Callable[..., Any]], click.Command]:
     """Make a command of a function `(out, …)`: common options, errors as one line, exit codes."""
 
     def decorate(function: Callable[..., Any]) -> click.Command:
         @functools.wraps(function)
-        def run(json: bool, debug: bool, **options: Any) -> None:
-            out = Output(json, debug)
+        def run(json: bool, style: str, debug: bool, **options: Any) -> None:
+            out = Output("json" if json else style, debug)
             try:
                 # what libraries print is no result: Ray tells of dead workers on stdout
                 with redirect_stdout(sys.stderr):
@@ -154,7 +226,11 @@ def command(of_a_swarm: bool = True) -> Callable[[Callable[..., Any]], click.Com
 
         for option in reversed(_COMMON + (_SWARM if of_a_swarm else [])):
             run = option(run)
-        return click.command(name=function.__name__.rstrip("_"), help=function.__doc__)(run)
+        typed = name or function.__name__.rstrip("_")
+        made = click.command(name=typed, help=function.__doc__)(run)
+        if group is not None:
+            group.add_command(made)
+        return made
 
     return decorate
 
@@ -166,9 +242,11 @@ _SWARM = [
     ),
 ]  # fmt: skip
 _COMMON = [
-    click.option("--json", is_flag=True, help="Print JSON."),
+    click.option("-o", "--output", "style", type=click.Choice(FORMATS), default="table",
+                 show_default=True, help="How to print the result."),
+    click.option("--json", is_flag=True, help="Short for `-o json`."),
     click.option("--debug", is_flag=True, help="Print the traceback of an error."),
-]
+]  # fmt: skip
 
 
 def address_option(function: Callable[..., Any]) -> Callable[..., Any]:

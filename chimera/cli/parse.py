@@ -41,3 +41,11 @@ def moment(_: click.Context, __: click.Parameter, text: str | None) -> datetime 
             f"{text!r} is no moment: write 2026-01-31T12:00:00Z, or 10m from now"
         ) from None
     return found if found.tzinfo else found.astimezone()
+
+
+def past(_: click.Context, __: click.Parameter, text: str | None) -> datetime | None:
+    """An option's moment: ISO 8601, or a duration before now."""
+    ago = None if text is None else seconds(text)
+    if ago is not None:
+        return datetime.now(timezone.utc) - timedelta(seconds=ago)
+    return moment(_, __, text)

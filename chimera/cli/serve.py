@@ -25,7 +25,13 @@ def serve(
     replicas: int | None,
     stop: bool,
 ) -> None:
-    """Start the HTTP gateway of a swarm that is up, as its spec's `http` and the options say."""
+    """Start the HTTP gateway of a swarm that is up, as its spec's `http` and the options say.
+
+    \b
+    Examples:
+      chimera serve --port 8000
+      chimera serve --stop
+    """
     spec = specs.from_dict(read_status(swarm, address).spec)
     from chimera.serve import deployment
 

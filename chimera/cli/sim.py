@@ -36,6 +36,11 @@ def sim(
 
     A seed fixes all that happens: with the same version, `--replay SEED` is the same run to the
     byte. Ends with 1 if an invariant was broken.
+
+    \b
+    Examples:
+      chimera sim --seeds 20
+      chimera sim --replay 7 --trace
     """
     from chimera.sim import run as simulator
 

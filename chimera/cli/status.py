@@ -10,31 +10,33 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from chimera import names
-from chimera.cli.joining import join_living
-from chimera.cli.output import ERROR, Output, address_option, command
+from chimera.cli.joining import Target, target_options
+from chimera.cli.output import ERROR, Output, command
 from chimera.swarm import merge
 from chimera.swarm.reports import Condition, LeaderReport, RegionReport, SwarmStatus
 from chimera.swarm.spec import shown
 
 
 @command()
-@address_option
-def status(out: Output, swarm: str, address: str | None) -> int:
+@target_options
+def status(out: Output, target: Target) -> int:
     """Show a swarm's parts, and what each is missing.
 
     Ends with 0 if the swarm is ready, 1 if it is not, 3 if it is not up.
+
+    \b
+    Examples:
+      chimera status
+      chimera status -o json
     """
-    found = read_status(swarm, address)
+    found = target.status()
     out.result(plain(found), lambda: show(out, found))
     return 0 if found.ready else ERROR
 
 
 def read_status(swarm: str, address: str | None) -> SwarmStatus:
     """What is observed of a swarm. Raises NotFound if it is not up."""
-    join_living(swarm, address)
-    from chimera.actors import boot
-
-    return boot.status(swarm)
+    return Target(swarm, "default", address).status()
 
 
 def plain(status: SwarmStatus | RegionReport) -> Any:

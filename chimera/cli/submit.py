@@ -13,11 +13,12 @@ import click
 import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from chimera.cli.joining import client
-from chimera.cli.output import ERROR, Output, address_option, command
+from chimera import http
+from chimera.cli.joining import AnyClient, Target, target_options
+from chimera.cli.output import ERROR, Output, command
 from chimera.cli.parse import duration, moment
-from chimera.client import Bulk, Swarm
-from chimera.errors import InvalidPayload, TaskError
+from chimera.client import Bulk
+from chimera.errors import ChimeraError, InvalidPayload, TaskError
 from chimera.swarm.policy import CLASSES
 
 #: seconds until a submit that nobody answers is given up
@@ -25,10 +26,9 @@ TIMEOUT_S = 30.0
 
 
 @command()
-@address_option
+@target_options
 @click.argument("type_", metavar="TYPE")
 @click.argument("payload", required=False)
-@click.option("--tenant", default="default", envvar="CHIMERA_TENANT", show_default=True)
 @click.option("--key", help="Tasks with the same key run one at a time, in submit order.")
 @click.option("--idempotency-key", help="Submitted twice with the same one, it is the same task.")
 @click.option("--delay", callback=duration, help="Start no earlier, e.g. 10s or 5m.")
@@ -41,7 +41,7 @@ TIMEOUT_S = 30.0
 @click.option("--wait", is_flag=True, help="Wait for the result and print it.")
 @click.option("--timeout", default=TIMEOUT_S, show_default=True, help="Seconds to wait, at most.")
 def submit(
-    out: Output, swarm: str, address: str | None, type_: str, payload: str | None, tenant: str,
+    out: Output, target: Target, type_: str, payload: str | None,
     key: str | None, idempotency_key: str | None, delay: float | None, deadline: datetime | None,
     priority: str | None, tags: tuple[str, ...], ndjson: IO[bytes] | None, wait: bool,
     timeout: float,
@@ -51,6 +51,13 @@ def submit(
     PAYLOAD is JSON, `@FILE` reads it from a file, `-` from stdin; without it it is null. With
     --ndjson each line of a file is the payload of a task. --wait prints the result, and ends with
     1 if the task failed and 124 if it takes longer than --timeout seconds.
+
+    \b
+    Examples:
+      chimera submit mail.send '{"to": "ada@example.org"}'
+      chimera submit mail.send @mail.json --key ada --delay 1s --tag import
+      chimera submit mail.send --ndjson mails.ndjson --wait
+      echo '{"to": "ada@example.org"}' | chimera submit mail.send - --wait
     """
     if ndjson is not None and (payload is not None or idempotency_key is not None):
         raise click.UsageError("--ndjson brings the payloads: no PAYLOAD, no --idempotency-key")
@@ -59,7 +66,7 @@ def submit(
         "tags": tags, "timeout_s": timeout,
     }  # fmt: skip
     body = None if ndjson is not None else read_payload(payload)
-    with client(swarm, tenant, address, timeout) as connected:
+    with target.client(timeout) as connected:
         if ndjson is not None:
             return _submit_lines(out, connected, type_, ndjson, wait, timeout, given)
         began = time.monotonic()
@@ -108,7 +115,7 @@ def lines(file: IO[bytes]) -> Iterator[msgspec.Raw]:
 
 
 def _submit_lines(
-    out: Output, swarm: Swarm, type_: str, file: IO[bytes], wait: bool, timeout: float,
+    out: Output, swarm: AnyClient, type_: str, file: IO[bytes], wait: bool, timeout: float,
     given: dict[str, Any],
 ) -> int:  # fmt: skip
     """Submit a task a line; ids or results one a line, in the order of the lines."""
@@ -117,26 +124,40 @@ def _submit_lines(
         bulk = swarm.submit_many(type_, bars.track(lines(file), task_id=bar), **given)
         bars.update(bar, description="submitted", total=len(bulk), completed=len(bulk))
         if not wait:
-            for handle in bulk:
-                out.line(_line({"id": handle.id}) if out.json else handle.id)
-            return 0
+            refused = 0
+            for at in range(len(bulk)):
+                try:
+                    task_id = bulk[at].id
+                except ChimeraError as fault:  # this one was refused, the others were not
+                    refused += 1
+                    out.note(f"payload {at + 1}: {fault.message}")
+                    continue
+                out.line(_line({"id": task_id}) if out.json else task_id)
+            return ERROR if refused else 0
         return _print_results(out, bars, bulk, timeout)
 
 
-def _print_results(out: Output, bars: Progress, bulk: Bulk, timeout: float) -> int:
+def _print_results(out: Output, bars: Progress, bulk: Bulk | http.Bulk, timeout: float) -> int:
     bar = bars.add_task("done", total=len(bulk))
     failed = 0
-    for handle, result in zip(bulk, bulk.results(timeout, return_exceptions=True), strict=True):
+    for at, result in enumerate(bulk.results(timeout, return_exceptions=True)):
         bars.advance(bar)
         if isinstance(result, Exception):
             failed += 1
             code = result.code if isinstance(result, TaskError) else "refused"
-            out.line(_line({"id": handle.id, "error": code, "message": str(result)}))
+            out.line(_line({"id": _id(bulk, at), "error": code, "message": str(result)}))
         else:
-            out.line(_line({"id": handle.id, "result": result}))
+            out.line(_line({"id": _id(bulk, at), "result": result}))
     if failed:
         out.note(f"{failed} of {len(bulk)} tasks did not succeed")
     return ERROR if failed else 0
+
+
+def _id(bulk: Bulk | http.Bulk, at: int) -> str | None:
+    try:
+        return bulk[at].id
+    except ChimeraError:
+        return None  # it was refused
 
 
 def _line(value: Any) -> str:

@@ -64,6 +64,10 @@ def up(
 
     A region with a `link` lives in a Ray cluster of its own: bring it up there by --region, with
     the same spec; the swarm's orchestrator, elsewhere, then steers it over its link.
+
+    \b
+    Examples:
+      chimera up -f swarm.yaml
     """
     began = time.monotonic()
     spec = read_spec(path)

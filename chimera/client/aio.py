@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from chimera.client.bulk import BulkTasks, Counts
 from chimera.client.contracts import Check
+from chimera.client.following import Follower
 from chimera.client.listing import Page
 from chimera.client.many import Keys
 from chimera.client.reel import Reel
@@ -200,6 +201,14 @@ class AsyncSwarm(Verbs):
         limit: int = 100,
     ) -> Page:
         return await arun(self._page(type, state, tag, cursor, limit))
+
+    async def events(
+        self, *, type: str | None = None, for_s: float | None = None
+    ) -> AsyncIterator[TaskRecord]:
+        follower = Follower(self.core, self.tenant, type, for_s)
+        await arun(follower.begin())
+        while (found := await arun(follower.next())) is not None:
+            yield found
 
     async def types(self) -> tuple[TaskPolicy, ...]:
         return await arun(self.core.types())

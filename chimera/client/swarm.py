@@ -10,6 +10,7 @@ from chimera import names
 from chimera.client import listing
 from chimera.client.bulk import BulkTasks
 from chimera.client.core import Core
+from chimera.client.following import Follower
 from chimera.client.handle import Bulk, Handle
 from chimera.client.listing import Page
 from chimera.client.many import Keys, submit_many
@@ -186,6 +187,18 @@ class Swarm(Verbs):
     ) -> Page:
         """One page of `list`, and the cursor of the next one."""
         return run(self._page(type, state, tag, cursor, limit))
+
+    def events(
+        self, *, type: str | None = None, for_s: float | None = None
+    ) -> Iterator[TaskRecord]:
+        """The tenant's tasks as they end from now on, for `for_s` seconds or for ever.
+
+        At least once: a shard that is taken over may tell the last few again.
+        """
+        follower = Follower(self.core, self.tenant, type, for_s)
+        run(follower.begin())
+        while (found := run(follower.next())) is not None:
+            yield found
 
     def types(self) -> tuple[TaskPolicy, ...]:
         """The task types that have handlers, with their policies."""

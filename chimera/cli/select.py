@@ -1,0 +1,143 @@
+"""Which tasks a command means: by id, or by a filter, asked about before anything is done."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+import click
+
+from chimera.cli.joining import AnyClient
+from chimera.cli.output import Output
+from chimera.cli.parse import past
+from chimera.errors import ChimeraError
+from chimera.store.protocol import TaskRecord
+from chimera.swarm.policy import CLASSES
+
+STATES = ("queued", "scheduled", "running", "cancelling", "succeeded", "failed", "cancelled",
+          "expired")  # fmt: skip
+#: columns of a listing, and what `-o wide` adds
+COLUMNS = ("id", "type", "state", "attempts", "accepted")
+WIDE = (*COLUMNS, "ended", "priority", "key", "tags", "tenant", "replay_of", "replayed_as")
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A filter; None: any."""
+
+    type: str | None
+    state: str | None
+    tag: str | None
+    since: datetime | None
+    until: datetime | None
+    limit: int
+
+    @property
+    def says_something(self) -> bool:
+        """Whether it keeps anything out."""
+        given = (self.type, self.state, self.tag, self.since, self.until)
+        return any(one is not None for one in given)
+
+    def tasks(self, client: AnyClient) -> Iterator[TaskRecord]:
+        """The tasks that fit, newest first."""
+        first = None if self.since is None else self.since.timestamp() * 1000
+        last = None if self.until is None else self.until.timestamp() * 1000
+        left = self.limit
+        for record in client.list(type=self.type, state=self.state, tag=self.tag):
+            if first is not None and record.accepted_at < first:
+                return
+            if last is not None and record.accepted_at >= last:
+                continue
+            yield record
+            left -= 1
+            if not left:
+                return
+
+
+def filter_options(
+    states: tuple[str, ...] = (), limit: int = 100
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`--type`, `--tag`, `--since`, `--until`, `--limit`, and `--state` if there are any."""
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        @functools.wraps(function)
+        def run(*given: Any, type_: Any, tag: Any, since: Any, until: Any, limit: Any,
+                state: Any = None, **options: Any) -> Any:  # fmt: skip
+            chosen = Chosen(type_, state, tag, since, until, limit)
+            return function(*given, chosen=chosen, **options)
+
+        options: list[Callable[..., Any]] = [
+            click.option("--type", "type_", help="Only of this task type."),
+            click.option("--tag", help="Only with this tag."),
+            click.option("--since", callback=past, help="Accepted since: 1h ago, or a moment."),
+            click.option("--until", callback=past, help="Accepted before: 1h ago, or a moment."),
+            click.option("--limit", default=limit, show_default=True,
+                         type=click.IntRange(1), help="How many at most."),
+        ]  # fmt: skip
+        if states:
+            options.append(click.option("--state", type=click.Choice(states), help="Only in it."))
+        made: Any = run
+        for option in reversed(options):
+            made = option(made)
+        return made
+
+    return decorate
+
+
+def sure_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--dry-run` and `--yes`."""
+    for option in (
+        click.option("--yes", is_flag=True, help="Do not ask."),
+        click.option("--dry-run", is_flag=True, help="Only say which they are."),
+    ):
+        function = option(function)
+    return function
+
+
+def act(
+    out: Output, verb: str, ids: list[str], dry_run: bool, yes: bool,
+    do: Callable[[str], Any], by_filter: bool,
+) -> int:  # fmt: skip
+    """Do something to tasks: those of a filter only when it is confirmed."""
+    if dry_run or not ids:
+        out.result([{"id": one} for one in ids], lambda: click.echo("\n".join(ids)))
+        out.note(f"{len(ids)} to {verb}" if ids else f"nothing to {verb}")
+        return 0
+    if by_filter and not yes:
+        if out.is_structured or not sys.stdin.isatty():
+            raise click.UsageError(f"{len(ids)} to {verb}: say --yes, or --dry-run to see them")
+        click.confirm(f"{verb} {len(ids)}?", abort=True, err=True)
+    rows, fault = [], None
+    for one in ids:
+        try:
+            rows.append({"id": one, "done": do(one)})
+        except ChimeraError as error:
+            if not by_filter:
+                raise
+            fault = error
+            out.notes.print(f"{one}: {error.message}", markup=False)
+    out.result(rows, lambda: click.echo("\n".join(f"{one['id']} {one['done']}" for one in rows)))
+    return 1 if fault else 0
+
+
+def row(record: TaskRecord) -> dict[str, Any]:
+    """A task as plain data."""
+    return {
+        "id": record.task_id, "type": record.type, "state": record.state,
+        "attempts": record.attempts, "accepted": moment(record.accepted_at),
+        "ended": moment(record.settled_at), "due": moment(record.due),
+        "priority": CLASSES[record.priority], "key": record.key, "tags": list(record.tags),
+        "tenant": record.tenant, "replay_of": record.replay_of, "replayed_as": record.replayed_as,
+    }  # fmt: skip
+
+
+def moment(unix_ms: int | None) -> str | None:
+    """Unix milliseconds as a person writes them."""
+    if unix_ms is None:
+        return None
+    found = datetime.fromtimestamp(unix_ms / 1000, timezone.utc)
+    return found.isoformat(timespec="milliseconds").replace("+00:00", "Z")
