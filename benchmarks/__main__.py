@@ -38,6 +38,7 @@ BENCHMARKS = {
     ),
     "regions": Benchmark("Cut a region off in a network namespace, and heal it.", 10),
     "backends": Benchmark("Brokers and databases beside the embedded defaults.", 3),
+    "http": Benchmark("Tasks over HTTP beside an empty Serve route, with both of its proxies.", 5),
     "memory": Benchmark("A leader with a million queued commands.", 1),
     "startup": Benchmark("From nothing to a swarm that serves.", 5),
     "profile": Benchmark("Where the processor's time goes, by process and by function.", 1),

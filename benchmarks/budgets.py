@@ -90,6 +90,17 @@ BUDGETS = {
     "region_rerun": Budget(
         "a region is cut off and healed: tasks that were run twice", 0.0, "", True, "regions",
     ),
+    "http_single": Budget(
+        "one task a request over HTTP, CPU of proxy and replica: of an empty Serve route's",
+        1.3, "×", True, "http",
+    ),
+    "http_bulk": Budget(
+        "tasks in bulks over HTTP, from the first line to the last outcome", 50_000.0, "/s", False,
+        "http",
+    ),
+    "http_metrics": Budget(
+        "`/metrics` looked at by Prometheus: of the machine's throughput", 2.0, "%", True, "http",
+    ),
     "memory": Budget(
         "memory of a leader with 1 M queued commands", 300.0, "MiB", True, "memory",
     ),

@@ -17,7 +17,7 @@ from chimera.client import AsyncSwarm
 from chimera.client.bulk import BulkTasks
 from chimera.errors import ChimeraError, InvalidPayload, InvalidRequest, PayloadTooLarge
 from chimera.frames.ids import format_id
-from chimera.serve.gateway import GatewayDep, SwarmDep
+from chimera.serve.gateway import GatewayDep, Limits, SwarmDep
 from chimera.serve.lines import Bad, Group, Splitter, groups, parse
 from chimera.serve.problems import described
 from chimera.serve.replies import PROBLEMS
@@ -29,6 +29,8 @@ MEDIA_TYPE = "application/x-ndjson"
 GATHER = 128 * 1024
 #: gatherings that are on their way to leaders at once
 IN_FLIGHT = 4
+#: bytes of answers that may wait for a client to read them; past it no more lines are taken
+UNREAD_MAX = 32 * 1024 * 1024
 
 #: members of a problem document that a line's error has
 _OF_LINES = ("code", "detail", "errors", "retry_after")
@@ -56,17 +58,34 @@ class _Counts(msgspec.Struct):
 class Bulk:
     """One bulk, from its first line to its last answer."""
 
-    def __init__(self, swarm: AsyncSwarm, line_bytes: int) -> None:
+    def __init__(self, swarm: AsyncSwarm, limits: Limits) -> None:
         self._swarm = swarm
-        self._splitter = Splitter(line_bytes)
+        self._patience_s = limits.idle_s
+        self._splitter = Splitter(limits.line_bytes)
         self._counts = _Counts()
         self._slots = asyncio.Semaphore(IN_FLIGHT)
         self._keyed: asyncio.Task[None] | None = None
-        #: what is to be sent; its size is bounded by that of the body
-        self.answers: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._answers: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._unread = 0
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+
+    async def answers(self) -> AsyncIterator[bytes]:
+        """What is to be sent, as it comes; its size is bounded by what waits to be read."""
+        while (piece := await self._answers.get()) is not None:
+            self._unread -= len(piece)
+            if self._unread <= UNREAD_MAX:
+                self._has_room.set()
+            yield piece
+
+    def _answer(self, piece: bytes) -> None:
+        self._answers.put_nowait(piece)
+        self._unread += len(piece)
+        if self._unread > UNREAD_MAX:
+            self._has_room.clear()
 
     async def run(self, body: AsyncIterator[bytes]) -> None:
-        """Take the whole body in. Answers are queued, with None at the end."""
+        """Take the whole body in."""
         running: set[asyncio.Task[None]] = set()
         try:
             await self._take(body, running)
@@ -81,8 +100,8 @@ class Bulk:
             self._counts.done = False
         finally:
             await asyncio.gather(*running, return_exceptions=True)
-            self.answers.put_nowait(_encode(self._counts) + b"\n")
-            self.answers.put_nowait(None)
+            self._answer(_encode(self._counts) + b"\n")
+            self._answers.put_nowait(None)
 
     async def _take(self, body: AsyncIterator[bytes], running: set[asyncio.Task[None]]) -> None:
         gathered: list[bytes] = []
@@ -99,6 +118,11 @@ class Bulk:
             await self._begin(text, running)
 
     async def _begin(self, text: bytes, running: set[asyncio.Task[None]]) -> None:
+        try:
+            await asyncio.wait_for(self._has_room.wait(), self._patience_s)
+        except asyncio.TimeoutError:
+            waited_s = self._patience_s
+            raise HTTPException(408, f"the answers were not read for {waited_s:g} s") from None
         await self._slots.acquire()
         lines, bad, count = parse(text, self._counts.lines + 1)
         self._counts.lines += count
@@ -134,7 +158,8 @@ class Bulk:
                 return
             bulk = await self._swarm.submit_many(
                 group.type, group.payloads, key=group.keys or None,
-                idempotency_key=group.idempotency or None, block=False, **options,
+                idempotency_key=group.idempotency or None, block=False, checked=True,
+                **options,
             )  # fmt: skip
         except ChimeraError as fault:
             accepted: BulkTasks | None = getattr(fault, "bulk", None)
@@ -181,7 +206,7 @@ class Bulk:
                     refused.append(Bad(number, skip.error or ChimeraError("refused")))
         self._counts.accepted += len(lines)
         if lines:
-            self.answers.put_nowait(b"".join(lines))
+            self._answer(b"".join(lines))
         self._refuse(refused)
         return told
 
@@ -189,7 +214,7 @@ class Bulk:
         lines = [_encode({"line": one.number, "error": _told(one.error)}) for one in bad]
         if lines:
             self._counts.refused += len(lines)
-            self.answers.put_nowait(b"\n".join(lines) + b"\n")
+            self._answer(b"\n".join(lines) + b"\n")
 
 
 def _told(fault: ChimeraError) -> dict[str, Any]:
@@ -212,7 +237,7 @@ class _Answer(Response):
         await send(start)
         taking = asyncio.create_task(self._bulk.run(self._body))
         try:
-            while (piece := await self._bulk.answers.get()) is not None:
+            async for piece in self._bulk.answers():
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
@@ -256,4 +281,4 @@ async def batch(request: Request, swarm: SwarmDep, gateway: GatewayDep) -> Respo
         "transfer-encoding" not in request.headers
     ):
         raise InvalidRequest("there is no body: send a task a line")
-    return _Answer(Bulk(swarm, gateway.limits.line_bytes), request.stream())
+    return _Answer(Bulk(swarm, gateway.limits), request.stream())

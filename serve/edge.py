@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+import time
+from math import inf
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -15,6 +17,7 @@ from chimera.serve.gateway import Limits
 from chimera.serve.problems import problem
 
 _TRACEPARENT = re.compile(rb"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}\Z")
+_REQUEST_ID = re.compile(rb"[\w.:+/=-]{1,128}\Z")
 BATCH = "/v1/tasks:batch"
 _JSON = re.compile(rb"application/(json|[\w.+-]+\+json)\s*(;|\Z)", re.IGNORECASE)
 #: of routes that take a body other than JSON
@@ -35,6 +38,7 @@ class Edge:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         state: dict[str, Any] = scope.setdefault("state", {})
         state["trace_id"] = _trace_id(headers)
+        send = _echoing(headers, send)
         refused = self._refused(scope, headers)
         if refused is not None:
             await problem(Request(scope), *refused)(scope, receive, send)
@@ -68,16 +72,17 @@ class Edge:
 
     def _bounded(self, path: str, receive: Receive) -> Receive:
         limit, got, ended = self._limit(path), 0, False
+        until = inf if path == BATCH else time.monotonic() + self._limits.body_s
 
         async def bounded() -> Message:
             nonlocal got, ended
             if ended:
                 return await receive()  # only the end of the connection can follow
+            patience_s = min(self._limits.idle_s, max(until - time.monotonic(), 0.0))
             try:
-                message = await asyncio.wait_for(receive(), self._limits.idle_s)
+                message = await asyncio.wait_for(receive(), patience_s)
             except asyncio.TimeoutError:
-                idle_s = self._limits.idle_s
-                raise HTTPException(408, f"nothing of the body came for {idle_s:g} s") from None
+                raise HTTPException(408, "the body, or its next piece, came too slowly") from None
             got += len(message.get("body", b""))
             if got > limit:
                 raise HTTPException(413, f"the body is over {limit} bytes")
@@ -85,6 +90,20 @@ class Edge:
             return message
 
         return bounded
+
+
+def _echoing(headers: dict[bytes, bytes], send: Send) -> Send:
+    """Sends the caller's own name of the request back, if it gave one."""
+    name = headers.get(b"x-request-id", b"")
+    if not _REQUEST_ID.match(name):
+        return send
+
+    async def echoing(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], (b"x-request-id", name)]
+        await send(message)
+
+    return echoing
 
 
 def _trace_id(headers: dict[bytes, bytes]) -> str:

@@ -36,6 +36,7 @@ class Limits:
     line_bytes: int = 17 * 1024 * 1024  #: of a bulk's line
     header_bytes: int = 32 * 1024
     idle_s: float = 30.0  #: between two pieces of a body
+    body_s: float = 120.0  #: for a whole body, bulks aside
     wait_max_s: float = 60.0  #: that a request may wait for a task's end
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -28,8 +27,8 @@ from chimera.serve.replies import PROBLEMS, etagged
 
 router = APIRouter(prefix="/v1/tasks", tags=["tasks"], responses=PROBLEMS)
 
-#: bytes of a large result that are sent at once
-PIECE = 256 * 1024
+#: a key as it is, or as a string of structured fields (RFC 9651)
+_KEY = r'^([!#-~][ -~]*|"([ !#-\[\]-~]|\\["\\])+")$'
 _PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait=\"?(\d{1,4})\"?(?=$|[,;\s])")
 
 TaskId = Annotated[
@@ -63,7 +62,7 @@ def _key_of(request: TaskRequest, header: str | None) -> None:
     if header is None:
         return
     key = header
-    if len(header) >= 2 and header[0] == header[-1] == '"':
+    if header.startswith('"'):
         key = re.sub(r"\\(.)", r"\1", header[1:-1])
     if request.idempotency_key not in (None, key):
         raise InvalidRequest("Idempotency-Key and `idempotency_key` of the body differ: give one")
@@ -76,7 +75,10 @@ def _key_of(request: TaskRequest, header: str | None) -> None:
     summary="Submit a task",
     responses={
         200: {"model": TaskView, "description": "The task has ended."},
-        202: {"description": "The task is durable; `Location` says where to ask for it."},
+        202: {
+            "model": TaskView,
+            "description": "The task is durable; `Location` says where to ask for it.",
+        },
     },
 )
 async def submit(
@@ -86,7 +88,8 @@ async def submit(
     wait: Wait = 0.0,
     prefer: Prefer = None,
     idempotency_key: Annotated[
-        str | None, Header(min_length=1, max_length=1024, description="Repeat safely with it.")
+        str | None,
+        Header(min_length=1, max_length=1024, pattern=_KEY, description="Repeat safely with it."),
     ] = None,
     traceparent: Annotated[str | None, Header(description="W3C trace context.")] = None,
 ) -> Response:
@@ -194,17 +197,11 @@ async def result(task_id: TaskId, swarm: SwarmDep) -> Response:
     record = await swarm.get(task_id, payload=True)
     if record.state != "succeeded" or record.body is None:
         raise NotFound(f"task {task_id} has no result: it is {record.state}")
-    body = record.body
-    if record.body_is_claim:
-        body = await asyncio.to_thread(swarm.core.blobs.get, record.body)
-
-    def pieces() -> Iterator[Any]:
-        whole = memoryview(body)
-        for start in range(0, len(whole), PIECE):
-            yield bytes(whole[start : start + PIECE])
-
-    headers = {"Content-Length": str(len(body))}
-    return StreamingResponse(pieces(), media_type="application/json", headers=headers)
+    if not record.body_is_claim:
+        return Response(record.body, media_type="application/json")
+    size, pieces = await asyncio.to_thread(swarm.core.blobs.pieces, record.body)
+    headers = {"Content-Length": str(size)}
+    return StreamingResponse(pieces, media_type="application/json", headers=headers)
 
 
 @router.delete(

@@ -154,9 +154,13 @@ class AsyncSwarm(Verbs):
         idempotency_key: Sequence[str] | Callable[[Any], str] | None = None,
         block: bool = True,
         timeout_s: float = SUBMIT_TIMEOUT_S,
+        checked: bool = False,
         **given: Any,
     ) -> AsyncBulk:
-        steps = self._submit_many(task, payloads, key, idempotency_key, block, timeout_s, given)
+        """As `Swarm.submit_many`; `checked`: the payloads were held to their contract already."""
+        steps = self._submit_many(
+            task, payloads, key, idempotency_key, block, timeout_s, given, checked
+        )
         return AsyncBulk(await arun(steps))
 
     def handle(self, task_id: str) -> AsyncHandle:

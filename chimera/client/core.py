@@ -6,7 +6,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -48,6 +48,10 @@ class Blobs(Protocol):
 
     def get(self, claim: bytes) -> bytes:
         """The bytes behind a claim check. Raises ChimeraError."""
+        ...
+
+    def pieces(self, claim: bytes) -> tuple[int, Iterator[bytes]]:
+        """How many bytes are behind a claim check, and the bytes as they are read."""
         ...
 
 

@@ -10,16 +10,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from chimera.client.bulk import BulkTasks, Segment
+from chimera.client.contracts import Check
 from chimera.client.core import Core
 from chimera.client.encode import Cut, Cutter, encode_payloads
 from chimera.client.options import Kind, Route
+from chimera.client.outcomes import decode_json
 from chimera.client.parcels import FRAMES_MAX, Parcel
 from chimera.client.ports import Promise
 from chimera.client.publish import CALLS_MAX
 from chimera.client.steps import FOREVER, Steps
 from chimera.client.submit import Submission
 from chimera.client.task import BLOB_TIMEOUT_S
-from chimera.errors import ChimeraError, InvalidRequest, OutcomeUnknown
+from chimera.errors import ChimeraError, InvalidPayload, InvalidRequest, OutcomeUnknown
 from chimera.frames import command
 from chimera.frames.limits import check_key
 
@@ -75,8 +77,9 @@ class _Stream:
     """One submit of many tasks, from its first payload to its last receipt."""
 
     def __init__(
-        self, core: Core, what: Submission, kind: Kind, bulk: BulkTasks, dealt: Shares, route: Route
-    ) -> None:
+        self, core: Core, what: Submission, kind: Kind, bulk: BulkTasks, dealt: Shares,
+        route: Route, check: Check | None,
+    ) -> None:  # fmt: skip
         self._dealt = dealt
         self._core = core
         self._what = what
@@ -88,11 +91,14 @@ class _Stream:
         self._window: deque[_Sent] = deque()
         self._collected = 0  #: tasks bound to a shard that are not cut
         self._fed = 0  #: tasks taken in
+        self._check = check
         self._cut = 0  #: tasks without keys cut so far
 
     def feed(self, payloads: list[Any], keys: list[str], idempotency: list[str]) -> Steps[None]:
         """Encode some payloads and send what is full."""
         bodies = encode_payloads(payloads, self._fed)
+        if self._check is not None:
+            _hold_to(self._check, bodies, self._fed)
         claims: list[int] = []
         if max(map(len, bodies)) > command.INLINE_MAX:
             inline, first = self._core.inline, self._fed
@@ -213,7 +219,8 @@ def submit_many(
     length = len(payloads) if isinstance(payloads, Sized) else None
     dealt = shares(length, len(set(core.link.owners().values())))
     route = Route(what.tenant, core.link.settings.ring, policy)
-    stream = _Stream(core, what, kind, bulk, dealt, route)
+    check = None if what.checked else core.contracts.check(policy)
+    stream = _Stream(core, what, kind, bulk, dealt, route, check)
     rest = iter(payloads)
     start = 0
     try:
@@ -241,6 +248,15 @@ def _explain(fault: ChimeraError, stream: _Stream, bulk: BulkTasks) -> Steps[Non
     bulk.seal()
     fault.details.update(accepted=bulk.total, ids=named[:IDS_MAX])
     vars(fault)["bulk"] = bulk
+
+
+def _hold_to(check: Check, bodies: list[bytes], first: int) -> None:
+    """Raise InvalidPayload, with the number of the payload, for the first that does not fit."""
+    for index, body in enumerate(bodies, first):
+        try:
+            check(decode_json(body))
+        except InvalidPayload as fault:
+            raise InvalidPayload(f"payload {index}: {fault.message}", **fault.details) from None
 
 
 def _keys(name: str, given: Keys | None, chunk: list[Any], start: int) -> list[str]:

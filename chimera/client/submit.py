@@ -47,6 +47,8 @@ class Submission:
     #: wait while the shard is full, rather than raise Overloaded
     blocking: bool
     timeout_s: float
+    #: the payloads were held to their contract already
+    checked: bool = False
 
 
 def submit(

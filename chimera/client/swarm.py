@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -63,9 +64,9 @@ class Verbs:
 
     def _submit_many(
         self, task: Any, payloads: Iterable[Any], key: Keys | None, idempotency_key: Any,
-        block: bool, timeout_s: float, given: dict[str, Any],
+        block: bool, timeout_s: float, given: dict[str, Any], checked: bool = False,
     ) -> Steps[BulkTasks]:  # fmt: skip
-        what = self._submission(task, block, timeout_s, given)
+        what = replace(self._submission(task, block, timeout_s, given), checked=checked)
         return submit_many(self.core, what, payloads, key, idempotency_key)
 
     def _page(
@@ -139,8 +140,9 @@ class Swarm(Verbs):
         `payloads` may be any iterable, an endless one's memory is bounded. `key` is one key for
         all, a list, or a function of the payload; `idempotency_key` a list or a function. While
         queues are full this waits; `timeout_s` counts from the last answer. The rest is as for
-        `submit`. When something went wrong the error's `details` tell how many were `accepted`
-        and the `ids` of those that may have been.
+        `submit`; a payload that its contract does not allow ends it there. When something went
+        wrong the error's `details` tell how many were `accepted` and the `ids` of those that may
+        have been.
         """
         steps = self._submit_many(task, payloads, key, idempotency_key, block, timeout_s, given)
         return Bulk(run(steps))

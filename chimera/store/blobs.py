@@ -35,6 +35,8 @@ from chimera.errors import CorruptFrame, InvalidRequest, NotFound, Unavailable
 
 T = TypeVar("T")
 
+#: bytes of a large object that are read at once
+PIECE = 256 * 1024
 #: tries of one operation, on top of what a remote store's client does for itself
 ATTEMPTS = 4
 #: all tries of one operation together, seconds
@@ -95,6 +97,31 @@ class Blobs:
         if len(body) != claim.size or sha256(body).hexdigest() != claim.sha256:
             raise CorruptFrame(f"object {claim.key} in {self.shown} is not what was stored")
         return body
+
+    def pieces(self, claim_check: bytes) -> tuple[int, Iterator[bytes]]:
+        """What a claim check stands for: its size in bytes, and its content as it is read.
+
+        The last piece comes when the content was verified. Raises as `get`, CorruptFrame and
+        Unavailable while reading.
+        """
+        claim = parse(claim_check)
+        found = self._try("read", claim.key, lambda: obstore.get(self._store, claim.key))
+        return claim.size, self._verified(claim, found)
+
+    def _verified(self, claim: Claim, found: Any) -> Iterator[bytes]:
+        digest, got, last = sha256(), 0, b""
+        try:
+            for piece in found.stream(min_chunk_size=PIECE):
+                if last:
+                    yield last
+                last = bytes(piece)
+                digest.update(last)
+                got += len(last)
+        except (BaseError, OSError) as error:
+            raise Unavailable(f"cannot read on in {claim.key} in {self.shown}: {error}") from error
+        if got != claim.size or digest.hexdigest() != claim.sha256:
+            raise CorruptFrame(f"object {claim.key} in {self.shown} is not what was stored")
+        yield last
 
     def delete(self, claim_check: bytes) -> None:
         """Remove it, also for every other claim check of the same content. Raises Unavailable."""

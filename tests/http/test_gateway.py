@@ -3,93 +3,24 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import threading
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 
-import psutil
 import pytest
-import requests
-from confluent_kafka.schema_registry import (
-    Schema,
-    SchemaRegistryClient,
-    SchemaRegistryError,
-)
 
 import chimera
-from chimera.actors import boot
-from chimera.actors.schemas import known_to
-from chimera.config import make_spec
-from chimera.errors import InvalidPayload, SpecError, UnknownSchema
-from chimera.serve import deployment
-from chimera.swarm.spec import HttpSpec
+from chimera.errors import InvalidPayload
 from tests.guarantees.kit import until
+from tests.http.kit import (
+    DEADLINE_S,
+    SWARM,
+    bulk,
+    lines,
+    problem,
+)
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
-
-#: the machine that runs this may be busy
-DEADLINE_S = 120.0
-SWARM = "gateway-tests"
-NDJSON = "application/x-ndjson"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@pytest.fixture(scope="module")
-def url(ray_cluster, tmp_path_factory):
-    port = free_port()
-    spec = make_spec(
-        {
-            "name": SWARM,
-            "handlers": ["tests.swarm.client_handlers"],
-            "data_dir": str(tmp_path_factory.mktemp("gateway")),
-            "shards": 4,
-            "http": {"port": port},
-        }
-    )
-    boot.up(spec, timeout_s=DEADLINE_S)
-    assert spec.http is not None
-    try:
-        yield deployment.up(SWARM, spec.http)
-    finally:
-        deployment.down(SWARM)
-        boot.down(SWARM)
-
-
-class Api:
-    """Requests of one tenant."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.session = requests.Session()
-        self.session.headers["Chimera-Tenant"] = f"t-{uuid.uuid4().hex[:8]}"
-
-    def __call__(self, method: str, path: str, **more) -> requests.Response:
-        return self.session.request(method, self.url + path, timeout=DEADLINE_S, **more)
-
-    def submit(self, payload, type="client.echo", wait=60, headers=None, **options):
-        body = {"type": type, "payload": payload, **options}
-        return self("POST", f"/v1/tasks?wait={wait}", json=body, headers=headers)
-
-
-@pytest.fixture
-def api(url):
-    return Api(url)
-
-
-def problem(answer: requests.Response, status: int, code: str) -> dict:
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    body = answer.json()
-    assert (body["status"], body["code"]) == (status, code)
-    assert all((body["type"], body["title"], body["detail"], len(body["trace_id"]) == 32))
-    return body
 
 
 def test_a_task_is_submitted_waited_for_and_found_again(api):
@@ -136,65 +67,6 @@ def test_a_waiting_task_is_cancelled(api):
     assert (gone.status_code, gone.json()["state"]) == (200, "cancelled")
 
 
-def test_bad_requests_get_specific_answers(api):
-    media = {"content-type": "application/json"}
-    told = problem(api.submit(1, type="client.nope"), 404, "unknown_task_type")
-    assert "known types: client.await_file" in told["detail"]
-    broken = api("POST", "/v1/tasks", data=b'{"type": "x"', headers=media)
-    problem(broken, 400, "malformed_json")
-    problem(api("POST", "/v1/tasks", data=b"\xff\xfe", headers=media), 400, "malformed_json")
-    wrong = problem(api.submit(1, foo=1), 422, "invalid_request")
-    assert wrong["errors"] == [
-        {"in": "body", "pointer": "/foo", "detail": "Extra inputs are not permitted"}
-    ]
-    problem(api("POST", "/v1/tasks", data=b"x=1"), 415, "unsupported_media_type")
-    problem(api("GET", "/v1/tasks/nonsense"), 422, "invalid_request")
-    unknown = "4a57e9c5-2fe0-8fd5-b400-800000000000"
-    problem(api("GET", f"/v1/tasks/{unknown}"), 404, "not_found")
-    put = api("PUT", "/v1/tasks")
-    problem(put, 405, "method_not_allowed")
-    assert put.headers["allow"] == "GET, POST"
-    problem(api("GET", "/nowhere"), 404, "not_found")
-    problem(api("POST", "/v1/tasks:batch"), 400, "invalid_request")
-    assert api("PUT", "/v1/dead-letters/replay").headers["allow"] == "POST"
-    problem(api.submit(1, deadline="2001-01-01T00:00:00Z"), 422, "deadline_passed")
-    other = api("GET", "/v1/tasks", headers={"Chimera-Tenant": "No Name"})
-    assert problem(other, 422, "invalid_request")["errors"][0]["in"] == "header"
-
-
-def test_a_task_of_another_tenant_is_not_found(api, url):
-    where = api.submit(1).headers["location"]
-    problem(Api(url)("GET", where), 404, "not_found")
-
-
-def test_a_body_over_the_limit_is_refused_at_once(api):
-    headers = {"content-type": "application/json", "content-length": str(1 << 30)}
-    with socket.create_connection(api.url.removeprefix("http://").split(":")) as line:
-        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        line.sendall(f"POST /v1/tasks HTTP/1.1\r\nhost: x\r\n{head}\r\n".encode())
-        line.settimeout(DEADLINE_S)
-        assert line.recv(100).startswith(b"HTTP/1.1 413 ")
-
-
-def test_it_listens_on_loopback_only_and_says_when_a_port_is_taken(url):
-    with pytest.raises(SpecError, match="not on loopback"):
-        deployment.up(SWARM, HttpSpec(host="0.0.0.0"))
-    with pytest.raises(SpecError, match="already listens on"):
-        deployment.up(SWARM, HttpSpec(port=free_port()))
-
-
-def lines(*tasks) -> bytes:
-    return b"".join(json.dumps(one).encode() + b"\n" for one in tasks)
-
-
-def bulk(api: Api, body) -> tuple[dict[int, dict], dict]:
-    """Answers by line, and the last one."""
-    answer = api("POST", "/v1/tasks:batch", data=body, headers={"content-type": NDJSON})
-    assert answer.status_code == 200, answer.text
-    found = [json.loads(line) for line in answer.text.splitlines()]
-    return {one["line"]: one for one in found[:-1]}, found[-1]
-
-
 def test_a_bulk_takes_the_good_lines_and_tells_the_bad_ones(api):
     body = lines(
         {"type": "client.echo", "payload": 1},
@@ -213,34 +85,6 @@ def test_a_bulk_takes_the_good_lines_and_tells_the_bad_ones(api):
     assert results == [1, 3, 2]
 
 
-def test_ten_thousand_lines_are_all_accepted_once(api):
-    body = lines(*({"type": "client.echo", "payload": n, "idempotency_key": f"i{n}"}
-                   for n in range(10_000)))  # fmt: skip
-    told, last = bulk(api, body)
-    assert (last["accepted"], last["refused"]) == (10_000, 0)
-    again, last = bulk(api, body)
-    assert last["duplicates"] == 10_000
-    assert {n: one["id"] for n, one in again.items()} == {n: one["id"] for n, one in told.items()}
-
-
-def test_a_hundred_megabytes_pass_in_bounded_memory(api, url):
-    before = replica_memory()
-    line = lines({"type": "client.echo", "payload": "x" * 10_000, "delay_s": 3600})
-    told, last = bulk(api, (line for _ in range(10_000)))
-    assert (last["accepted"], len(told)) == (10_000, 10_000)
-    assert replica_memory() - before < 300 * 1024 * 1024
-
-
-def replica_memory() -> int:
-    """Resident bytes of the gateway's replicas and proxy."""
-    found = 0
-    for process in psutil.process_iter(["name", "memory_info"]):
-        if "ServeReplica" in process.info["name"] or "ProxyActor" in process.info["name"]:
-            found += process.info["memory_info"].rss
-    assert found
-    return found
-
-
 def test_payloads_are_held_to_their_contract_at_every_way_in(api):
     told = problem(api.submit({"item": 1}, type="client.order"), 422, "invalid_payload")
     assert told["errors"][0]["pointer"] == "/payload/item"
@@ -248,6 +92,10 @@ def test_payloads_are_held_to_their_contract_at_every_way_in(api):
     assert found["contract"]["$defs"]["Order"]["required"] == ["item"]
     with chimera.connect(SWARM) as inside, pytest.raises(InvalidPayload, match="/payload/item"):
         inside.submit("client.order", {"item": 1})
+    with chimera.connect(SWARM) as inside, pytest.raises(InvalidPayload, match="payload 1: ") as no:
+        inside.submit_many("client.order", [{"item": "a"}, {"item": 1}])
+    assert no.value.details["errors"][0]["pointer"] == "/payload/item"
+    assert no.value.details["accepted"] == 0
     problem(api("GET", "/v1/task-types/none"), 404, "unknown_task_type")
 
 
@@ -345,25 +193,3 @@ def test_operators_see_the_tree_and_pause_and_drain(api):
     problem(api("POST", "/admin/v1/resume", json={"types": ["client.note"]}), 404, "not_found")
     problem(api("POST", "/admin/v1/leaders/leader/local/9/drain"), 404, "not_found")
     problem(api("POST", "/admin/v1/pause", json={}), 400, "invalid_request")
-
-
-def test_the_docs_load_nothing_from_elsewhere(api):
-    page = api("GET", "/docs").text
-    assert "openapi.json" in page
-    assert "//" not in page.replace("/openapi.json", "").split("<script>")[0]
-
-
-def test_the_schema_registry_is_below_registry_for_confluents_client(url):
-    with SchemaRegistryClient({"url": f"{url}/registry"}) as client:
-        schema = Schema('{"type": "record", "name": "O", "fields": []}')
-        id = client.register_schema("orders/value", schema)
-        assert id >= 1000
-        assert client.get_latest_version("orders/value").schema_id == id
-        assert "io.chimera.task.Command" in client.get_subjects()
-        assert client.get_compatibility("io.chimera.task.Command") == "FULL_TRANSITIVE"
-        with pytest.raises(SchemaRegistryError) as told:
-            client.register_schema("orders/value", Schema('"int"'))
-        assert (told.value.http_status_code, told.value.error_code) == (409, 409)
-        assert known_to(SWARM, "").schema(id) == client.get_schema(id).schema_str
-    with pytest.raises(UnknownSchema):
-        known_to(SWARM, "").schema(99_999)

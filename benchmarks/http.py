@@ -1,0 +1,109 @@
+"""Tasks over HTTP: one a request and in bulks, beside an empty Serve route; both of its proxies."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.budgets import judge
+from benchmarks.common import Document, Settings, median, ratios
+from benchmarks.http_edge import LINES, SCRAPE_S, Measured, Report
+
+ROOT = Path(__file__).parent.parent
+#: its own name for each way that Serve takes requests in
+MODES = {"proxy": "Python proxy", "haproxy": "HAProxy"}
+PATIENCE_S = 900.0
+
+
+def needed() -> str | None:
+    """What this machine lacks for a namespace in which HAProxy may listen; None if nothing."""
+    if os.geteuid() != 0 or not shutil.which("unshare") or not shutil.which("ip"):
+        return "needs root, unshare and iproute2: HAProxy listens on every interface"
+    return None
+
+
+def _measure(mode: str, settings: Settings) -> Report:
+    """Run one edge in a network namespace that has nothing but a loopback."""
+    with tempfile.TemporaryDirectory(prefix="chp") as own:
+        environment = {
+            **os.environ,
+            "RAY_SERVE_ENABLE_HA_PROXY": "1" if mode == "haproxy" else "0",
+            # its files are at fixed paths, which another cluster may be using
+            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{own}/haproxy.cfg",
+            "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{own}/admin.sock",
+            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": own,
+            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{own}/server-state",
+            "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{own}/metrics.sock",
+            # nobody is left to be drained when the benchmark ends
+            "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+        }
+        command = [sys.executable, "-m", "benchmarks.http_edge", msgspec.json.encode(settings)]
+        inside = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+        done = subprocess.run(
+            [*inside, *command], cwd=ROOT, env=environment, stdout=subprocess.PIPE,
+            timeout=PATIENCE_S, check=True,
+        )  # fmt: skip
+    return msgspec.json.decode(done.stdout.splitlines()[-1], type=Report)
+
+
+def _keep(document: Document, mode: str, report: Report) -> None:
+    for what in ("empty", "single", "bulk"):
+        for connections in sorted({one.connections for one in report.measured if one.what == what}):
+            found = _of(report, what, connections)
+            name = f"{MODES[mode]}: {_TITLES[what]}, {connections} at once"
+            if what == "bulk":
+                document.add(f"{name}: accepted", "/s", [one.lines_per_s for one in found])
+                document.add(f"{name}: ended", "/s", [one.ended_per_s for one in found])
+            else:
+                document.add(name, "/s", [one.rate for one in found])
+                document.add(f"{name}: median time", "ms", [one.latency_ms for one in found])
+            document.add(f"{name}: CPU of the edge a request", "ms", [one.cpu_ms for one in found])
+    if report.refused:
+        document.note(f"{MODES[mode]}: {report.refused} lines were refused for a full queue")
+
+
+_TITLES = {
+    "empty": "empty route", "single": "one task a request", "bulk": f"bulks of {LINES:,} tasks"
+}  # fmt: skip
+
+
+def _of(report: Report, what: str, connections: int) -> list[Measured]:
+    return [one for one in report.measured if (one.what, one.connections) == (what, connections)]
+
+
+def _judge(document: Document, mode: str, report: Report) -> None:
+    single, empty = _of(report, "single", 32), _of(report, "empty", 32)
+    cost = ratios([one.cpu_ms for one in single], [one.cpu_ms for one in empty])
+    judge(
+        document, "http_single", MODES[mode], median(cost),
+        f"{median([one.cpu_ms for one in single]):.2f} ms beside"
+        f" {median([one.cpu_ms for one in empty]):.2f} ms, 32 at once, n={len(cost)}",
+    )  # fmt: skip
+    if mode == "haproxy":
+        ended = [one.ended_per_s for one in _of(report, "bulk", 4)]
+        accepted = [one.lines_per_s for one in _of(report, "bulk", 4)]
+        judge(
+            document, "http_bulk", MODES[mode], median(ended),
+            f"to the last outcome; accepted {median(accepted):,.0f}/s; 4 at once, n={len(ended)}",
+        )  # fmt: skip
+    share = report.scrape_ms / (10 * SCRAPE_S * (os.cpu_count() or 1))
+    judge(
+        document, "http_metrics", MODES[mode], share,
+        f"{report.scrape_ms:.1f} ms of CPU a look, each {SCRAPE_S:g} s, {os.cpu_count()} cores",
+    )  # fmt: skip
+
+
+def run(document: Document, settings: Settings) -> None:
+    """Each proxy in turn, in a namespace of its own. Raises RuntimeError without root."""
+    if missing := needed():
+        raise RuntimeError(missing)
+    for mode in MODES:
+        report = _measure(mode, settings)
+        _keep(document, mode, report)
+        _judge(document, mode, report)

@@ -1,0 +1,191 @@
+"""One edge under load, in a process of its own: Serve reads its mode from the environment once.
+
+`python -m benchmarks.http_edge SETTINGS`: prints what it measured as a line of JSON. HAProxy
+listens on every interface, so that it is run in a network namespace only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+import time
+from typing import Any
+
+import msgspec
+import psutil
+from fastapi import FastAPI
+from ray import serve
+
+from benchmarks import http_load, rig
+from benchmarks.common import Settings
+from benchmarks.http_load import Load
+from chimera.actors import code
+from chimera.serve import deployment
+from chimera.swarm.spec import HttpSpec
+
+#: how this edge is told from the swarm behind it: by the names of its processes
+EDGE = ("ServeReplica", "ProxyActor", "HAProxyManager", "haproxy")
+LINES = 2000  #: of a bulk
+AT_ONCE = {"single": (1, 32), "bulk": (1, 4)}
+#: between two looks of Prometheus, as in configs/prometheus.yml, seconds
+SCRAPE_S = 5.0
+
+_TASK = b'{"type": "bench.noop", "payload": {"n": 12345678, "text": "%s"}}' % (b"x" * 64)
+WIRES = {
+    "empty": http_load.request("POST", "/empty/", _TASK),
+    "single": http_load.request("POST", "/v1/tasks", _TASK),
+    "bulk": http_load.request(
+        "POST", "/v1/tasks:batch", LINES * (_TASK + b"\n"), "application/x-ndjson"
+    ),
+    "metrics": http_load.request("GET", "/metrics"),
+}
+STATUS = {"empty": 202, "single": 202, "bulk": 200, "metrics": 200}
+
+_empty = FastAPI()
+
+
+@_empty.post("/", status_code=202)
+async def _nothing() -> dict[str, str]:
+    return {}
+
+
+@serve.ingress(_empty)
+class _Empty:
+    """What Serve itself costs."""
+
+
+class Measured(msgspec.Struct, kw_only=True):
+    """One stretch of load."""
+
+    what: str  #: `empty`, `single` or `bulk`
+    connections: int
+    rate: float  #: requests a second
+    latency_ms: float  #: median
+    cpu_ms: float  #: of the edge's processes, a request
+    lines_per_s: float = 0.0
+    ended_per_s: float = 0.0  #: from the first line to the last outcome recorded
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """All that was measured of one edge."""
+
+    measured: list[Measured]
+    scrape_ms: float  #: processor time of all processes, a look at /metrics
+    refused: int  #: lines of bulks, for a full queue
+
+
+def _cpu(which: tuple[str, ...] | None = None) -> float:
+    """Seconds of processor that processes of this run took so far; all of them, or the edge's."""
+    total = 0.0
+    for process in rig.marked():
+        with contextlib.suppress(psutil.NoSuchProcess, IndexError):
+            name = process.cmdline()[0]
+            if which is None or any(one in name for one in which):
+                times = process.cpu_times()
+                total += times.user + times.system
+    return total
+
+
+class Edge:
+    """The gateway and an empty route, in front of a swarm."""
+
+    def __init__(self, swarm: rig.Swarm, port: int, settings: Settings) -> None:
+        self._swarm = swarm
+        self._port = port
+        self._settings = settings
+        self.refused = 0
+
+    def _load(self, what: str, connections: int, seconds: float) -> Load:
+        return http_load.run(self._port, WIRES[what], STATUS[what], connections, seconds)
+
+    def open_tasks(self) -> int:
+        """Tasks that have no outcome yet."""
+        leaders = self._swarm.region().leaders
+        return sum(shard.open for leader in leaders for shard in leader.shards)
+
+    def calm(self) -> None:
+        """Wait until everything has ended."""
+        rig.until(lambda: self.open_tasks() == 0, 120.0, "end of all tasks", 0.05)
+
+    def measure(self, what: str, connections: int) -> Measured:
+        """One stretch of load, from a swarm at rest to one at rest."""
+        self.calm()
+        before, began = _cpu(EDGE), time.monotonic()
+        load = self._load(what, connections, self._settings.seconds)
+        spent = _cpu(EDGE) - before
+        self.calm()
+        ended = time.monotonic() - began
+        self.refused += load.refused
+        return Measured(
+            what=what,
+            connections=connections,
+            rate=load.requests / load.seconds,
+            latency_ms=sorted(load.latencies_ms)[load.requests // 2],
+            cpu_ms=1000 * spent / load.requests,
+            lines_per_s=load.lines / load.seconds,
+            ended_per_s=load.lines / ended,
+        )
+
+    def scrape_ms(self) -> float:
+        """What a look at /metrics costs, beside as long a time at rest."""
+        seconds = 2 * self._settings.seconds
+        self.calm()
+        before = _cpu()
+        time.sleep(seconds)
+        idle = (_cpu() - before) / seconds
+        before = _cpu()
+        load = self._load("metrics", 1, seconds)
+        spent = _cpu() - before - idle * load.seconds
+        return max(1000 * spent / load.requests, 0.0)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _run(settings: Settings) -> Report:
+    with (
+        rig.ray_cluster(settings.data_dir) as data_dir,
+        rig.swarm(data_dir, fsync=False) as swarm,
+    ):
+        port = _free_port()
+        deployment.up(swarm.name, HttpSpec(port=port))
+        made: Any = serve.deployment(
+            _Empty, name="empty", max_ongoing_requests=1000,
+            ray_actor_options={"num_cpus": 0, **code.options()},
+        )  # fmt: skip
+        serve.run(made.bind(), name="empty", route_prefix="/empty")
+        edge = Edge(swarm, port, settings)
+        for what in WIRES:  # an edge that is new answers 404 until it has heard of its routes
+            rig.until(lambda what=what: _answers(port, what), 60.0, f"answer to {what}", 0.2)
+        measured = []
+        try:
+            for _ in range(settings.pairs):
+                for connections in AT_ONCE["single"]:
+                    measured += [edge.measure(one, connections) for one in ("empty", "single")]
+                measured += [edge.measure("bulk", one) for one in AT_ONCE["bulk"]]
+            scrape_ms = edge.scrape_ms()
+        finally:
+            serve.shutdown()  # type: ignore[no-untyped-call]  # Serve's
+        return Report(measured=measured, scrape_ms=scrape_ms, refused=edge.refused)
+
+
+def _answers(port: int, what: str) -> bool:
+    try:
+        http_load.run(port, WIRES[what], STATUS[what], 1, 0.05)
+    except (http_load.BadAnswer, OSError):
+        return False
+    return True
+
+
+def main() -> None:
+    settings = msgspec.json.decode(sys.argv[1], type=Settings)
+    print(msgspec.json.encode(_run(settings)).decode(), flush=True)
+
+
+if __name__ == "__main__":
+    main()

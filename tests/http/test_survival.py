@@ -1,0 +1,214 @@
+"""Requests go on while parts of the gateway and of the swarm are killed and replaced under them."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import sqlite3
+import subprocess
+import threading
+import time
+import uuid
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import requests
+
+from benchmarks.ledger import journals
+from chimera.actors import boot
+from chimera.errors import ChimeraError
+from chimera.serve import deployment
+from chimera.sim import history
+from chimera.sim.history import Acknowledged, Ended, Seen, Started, Submitted
+from chimera.store.journal import SqliteJournal
+from tests.guarantees.kit import until
+from tests.http.kit import DEADLINE_S, SWARM, edge_processes
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(400)]
+
+#: a request ends within this, whatever is killed
+REQUEST_S = 30.0
+CLIENTS = 3
+#: answers that say clearly: not now, or nobody knows; anything else is a fault
+CLEAR = {429, 500, 502, 503, 504}
+
+
+class Client:
+    """Submits one task after the other, each until it is acknowledged, and keeps what it saw."""
+
+    def __init__(self, api, name, file):
+        self.records = []
+        self.errors = []
+        self.slowest = 0.0
+        self._api = api
+        self._name = name
+        self._file = file
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self):
+        for number in itertools.count():
+            if self._stop.is_set():
+                return
+            self._submit(f"{self._name}-{number}")
+
+    def _submit(self, key):
+        body = {"type": "http.noted", "payload": {"n": 1, "file": str(self._file)}}
+        end = time.monotonic() + DEADLINE_S
+        while time.monotonic() < end:
+            sent, began = time.time(), time.monotonic()
+            status, id_ = self.post(body, key)
+            self.slowest = max(self.slowest, time.monotonic() - began)
+            if id_ is not None:
+                self.records += [Submitted(id_, sent, self._name), Acknowledged(id_, time.time())]
+                return
+            self.errors.append(status)
+            time.sleep(0.05)
+        raise AssertionError(f"{key} was not accepted in {DEADLINE_S:g} s: {self.errors[-5:]}")
+
+    def post(self, body, key):
+        """Status, and the id if it was accepted; status 0: the connection broke."""
+        headers = {"Idempotency-Key": key, "Chimera-Tenant": self._api.tenant}
+        try:
+            answer = requests.post(
+                self._api.url + "/v1/tasks", json=body, headers=headers, timeout=REQUEST_S
+            )
+        except requests.ConnectionError:
+            return 0, None
+        accepted = answer.status_code in (200, 202)
+        return answer.status_code, answer.json()["id"] if accepted else None
+
+    def stop(self):
+        self._stop.set()
+        self._thread.join(DEADLINE_S)
+        assert not self._thread.is_alive(), f"{self._name} hangs"
+
+
+class Curl(Client):
+    """The same by curl, a process a request."""
+
+    def post(self, body, key):
+        done = subprocess.run(
+            ["curl", "-sS", "--max-time", f"{REQUEST_S:g}", "-o", "-", "-w", "\n%{http_code}",
+             "-H", f"Idempotency-Key: {key}", "-H", f"Chimera-Tenant: {self._api.tenant}",
+             "--json", str(body).replace("'", '"'), self._api.url + "/v1/tasks"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode != 28, "a request hung"
+        text, _, status = done.stdout.rpartition("\n")
+        if status in ("200", "202"):
+            return int(status), text.split('"id":"')[1].split('"')[0]
+        return int(status or 0), None
+
+
+@contextlib.contextmanager
+def clients(api, file):
+    """Clients that submit meanwhile; stopped at the end."""
+    name = uuid.uuid4().hex[:6]
+    kinds = [*[Client] * CLIENTS, Curl]
+    made = [kind(api, f"{name}-{at}", file) for at, kind in enumerate(kinds)]
+    try:
+        until(lambda: all(len(one.records) >= 4 for one in made))
+        yield made
+    finally:
+        for one in made:
+            one.stop()
+
+
+def acknowledged(made) -> int:
+    return sum(len(one.records) for one in made) // 2
+
+
+def test_a_rolling_restart_fails_no_request(api, spec, tmp_path):
+    before = {process.pid for process in edge_processes() if "Replica" in process.name()}
+    with clients(api, tmp_path / "log") as made:
+        waiting = [
+            subprocess.Popen(
+                ["curl", "-sS", "--max-time", "100", "-o", "/dev/null", "-w", "%{http_code}",
+                 "--json", '{"type":"client.echo","delay_s":8}', f"{api.url}/v1/tasks?wait=20"],
+                stdout=subprocess.PIPE, text=True,
+            ) for _ in range(3)
+        ]  # fmt: skip
+        deployment.up(SWARM, spec.http)
+        count = acknowledged(made)
+        until(lambda: acknowledged(made) > count + 20)
+    after = {process.pid for process in edge_processes() if "Replica" in process.name()}
+    assert [one.communicate(timeout=100)[0] for one in waiting] == ["200"] * 3
+    assert [one.errors for one in made] == [[]] * len(made)
+    assert not before & after
+
+
+def victims():
+    """Processes to kill, in turn; each when it is there again."""
+
+    def replica():
+        return next((p.pid for p in edge_processes() if "Replica" in p.name()), None)
+
+    def part(find):
+        def found():
+            try:
+                status = boot.status(SWARM, timeout_s=5.0)
+                return find(status).pid if status.ready else None
+            except (ChimeraError, KeyError, IndexError):
+                return None
+
+        return found
+
+    return {
+        "replica": replica,
+        "leader": part(lambda status: status.regions["local"].leaders[0].process),
+        "coordinator": part(lambda status: status.regions["local"].process),
+        "orchestrator": part(lambda status: status.process),
+    }  # fmt: skip
+
+
+def test_kills_lose_and_double_nothing(api, spec, tmp_path):
+    log = tmp_path / "log"
+    with clients(api, log) as made:
+        for name, find in [*victims().items(), *victims().items()][:6]:
+            os.kill(until(find, tell=lambda name=name: f"no {name}"), signal.SIGKILL)
+            count = acknowledged(made)
+            until(lambda count=count: acknowledged(made) > count + 20)
+    assert max(one.slowest for one in made) < REQUEST_S + 2
+    assert {status for one in made for status in one.errors} <= CLEAR | {0}
+    records = [record for one in made for record in one.records]
+    ids = {record.task for record in records}
+    assert len(ids) == len(records) // 2  # each key its own task
+    until(lambda: not api("GET", "/v1/tasks?limit=1000&state=queued").json()["tasks"])
+    for id_ in ids:
+        state = api("GET", f"/v1/tasks/{id_}?wait=60").json()["state"]
+        records.append(Seen(id_, state, time.time()))
+    for line in log.read_text().splitlines():
+        what, id_, at = line.split()
+        ran = Started(id_, "", float(at)) if what == "began" else Ended(id_, "", float(at))
+        records.append(ran)
+    kept = [one for one in stored(Path(spec.data_dir), tmp_path) if one.task in ids]
+    assert history.violations(records, kept, tolerance_s=0.1) == []
+    check_metrics(api)
+
+
+def stored(data_dir: Path, where: Path):
+    """What copies of the journals hold."""
+    for path in journals(data_dir):
+        copy = where / path.name
+        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
+            source.backup(target)
+        shard = int(path.stem.rpartition("-")[2])
+        journal = SqliteJournal(str(copy), shard, fsync=False, swarm_id=SWARM, ballast_bytes=0)
+        try:
+            yield from history.stored(journal)
+        finally:
+            journal.close()
+
+
+def check_metrics(api):
+    """After all that, promtool finds nothing to say about the metrics."""
+    text = api("GET", "/metrics").content
+    done = subprocess.run(
+        ["promtool", "check", "metrics"], input=text, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
