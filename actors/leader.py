@@ -263,6 +263,8 @@ class Leader:
             self._sketched_at = time.monotonic()
             state = self._loop.machine.state
             sketches = {"run": state.run, "queue": state.queue, "total": state.total}
+            # the machine's thread may learn of a type meanwhile
+            sketches |= {f"run/{name}": one.run for name, one in list(state.types.items())}
             self._sketches = {name: one.to_bytes() for name, one in sketches.items()}
         return self._sketches
 

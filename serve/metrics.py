@@ -1,7 +1,8 @@
 """`/metrics`: what the tiers counted, joined from their reports, in Prometheus's formats.
 
 Leaders count per frame and send counters and sketches upwards with their heartbeats; nothing is
-counted here. Labels are regions, leaders and shards: their number does not grow with tasks.
+counted here. Labels are regions, leaders, shards and task types that have a handler: their number
+does not grow with tasks.
 """
 
 from __future__ import annotations
@@ -35,11 +36,6 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 #: counter of leaders → name and help
 _COUNTERS = {
     "accepted": ("chimera_tasks_submitted", "Tasks accepted durably."),
-    "succeeded": ("chimera_tasks_succeeded", "Tasks that ended well."),
-    "failed": ("chimera_tasks_failed", "Tasks that failed for good, and are dead letters."),
-    "cancelled": ("chimera_tasks_cancelled", "Tasks that were cancelled."),
-    "expired": ("chimera_tasks_expired", "Tasks whose deadline passed before they ran."),
-    "retried": ("chimera_tasks_retried", "Attempts that failed and were parked for another one."),
     "worker_deaths": ("chimera_worker_deaths", "Workers that died or were ended for a hang."),
     "takeovers": ("chimera_takeovers", "Shards taken over by a leader."),
     "fenced": ("chimera_fenced_writes", "Writes refused because somebody newer owns the shard."),
@@ -50,9 +46,16 @@ _COUNTERS = {
     "records_lost": ("chimera_bus_positions_lost", "Times the broker had lost what was next."),
     "events_published": ("chimera_bus_events_published", "Results and dead letters published."),
 }
+#: those that leaders count by type, too
+_BY_TYPE = {
+    "succeeded": ("chimera_tasks_succeeded", "Tasks that ended well."),
+    "failed": ("chimera_tasks_failed", "Tasks that failed for good, and are dead letters."),
+    "cancelled": ("chimera_tasks_cancelled", "Tasks that were cancelled."),
+    "expired": ("chimera_tasks_expired", "Tasks whose deadline passed before they ran."),
+    "retried": ("chimera_tasks_retried", "Attempts that failed and were parked for another one."),
+}
 _HISTOGRAMS = {
     "queue": ("chimera_queue_to_start_seconds", "From acceptance to dispatch."),
-    "run": ("chimera_task_duration_seconds", "In the handler, a task."),
     "total": ("chimera_task_total_seconds", "From acceptance to the outcome."),
 }
 
@@ -68,6 +71,8 @@ def families(status: SwarmStatus) -> Iterator[Metric]:
     yield ready
     regions = sorted(status.regions.items())
     yield from _counters(regions)
+    yield from _by_type(regions)
+    yield from _durations(regions)
     yield from _histograms(regions)
     yield from _leaders(regions)
 
@@ -85,14 +90,47 @@ def _counters(regions: Iterable[tuple[str, RegionReport]]) -> Iterator[Metric]:
     yield failovers
 
 
+def _by_type(regions: Iterable[tuple[str, RegionReport]]) -> Iterator[Metric]:
+    """What became of tasks; those whose type is not known any more have none."""
+    for key, (name, text) in _BY_TYPE.items():
+        family = CounterMetricFamily(name, text, labels=["region", "leader", "type"])
+        for region, report in regions:
+            for leader in sorted({one.leader for one in report.tally}):
+                counted = merge.totals(one for one in report.tally if one.leader == leader)
+                typed = {
+                    other.partition("/")[2]: count
+                    for other, count in counted.items()
+                    if other.startswith(f"{key}/")
+                }
+                rest = counted.get(key, 0) - sum(typed.values())
+                for type, count in sorted({"": rest, **typed}.items()):
+                    family.add_metric([region, leader, type], count)
+        yield family
+
+
+def _durations(regions: Iterable[tuple[str, RegionReport]]) -> Iterator[Metric]:
+    family = HistogramMetricFamily(
+        "chimera_task_duration_seconds", "In the handler, a task.", labels=["region", "type"]
+    )
+    for region, report in regions:
+        names = {name for one in report.tally for name in one.latency if name.startswith("run/")}
+        for name in sorted(names):
+            _add(family, [region, name.partition("/")[2]], report, name)
+    yield family
+
+
+def _add(family: HistogramMetricFamily, labels: list[str], report: RegionReport, key: str) -> None:
+    parts = [one.latency[key] for one in report.tally if key in one.latency]
+    counts, total = sketch.cumulated(parts, BUCKETS)
+    buckets = [(f"{bound:g}", count) for bound, count in zip(BUCKETS, counts, strict=False)]
+    family.add_metric(labels, [*buckets, ("+Inf", counts[-1])], sum_value=total)
+
+
 def _histograms(regions: Iterable[tuple[str, RegionReport]]) -> Iterator[Metric]:
     for key, (name, text) in _HISTOGRAMS.items():
         family = HistogramMetricFamily(name, text, labels=["region"])
         for region, report in regions:
-            parts = [one.latency[key] for one in report.tally if key in one.latency]
-            counts, total = sketch.cumulated(parts, BUCKETS)
-            buckets = [(f"{bound:g}", count) for bound, count in zip(BUCKETS, counts, strict=False)]
-            family.add_metric([region], [*buckets, ("+Inf", counts[-1])], sum_value=total)
+            _add(family, [region], report, key)
         yield family
 
 

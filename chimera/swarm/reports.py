@@ -52,7 +52,8 @@ class LeaderReport:
     shards: tuple[ShardInfo, ...]
     workers: tuple[WorkerInfo, ...]
     #: counters since this incarnation began, only growing: `accepted`, `succeeded`, `failed`,
-    #: `cancelled`, `expired`, `retried`, `worker_deaths`, `fenced`, `takeovers`, `lost_tails`, …
+    #: `cancelled`, `expired`, `retried`, `worker_deaths`, `fenced`, `takeovers`, `lost_tails`, …;
+    #: outcomes and retries also by task type: `succeeded/TYPE`
     counters: dict[str, int]
     #: faults a person should see, newest last, e.g. a module of handlers that cannot be loaded
     faults: tuple[str, ...] = ()
@@ -60,7 +61,8 @@ class LeaderReport:
     incarnation: int = 0  #: of the leader: grows from one to the next; counters begin anew with it
     number: int = 0  #: of this report in its incarnation, from 1
     #: sketches (chimera.swarm.sketch) of what tasks took, by what was measured: `run`,
-    #: `queue` (to dispatch) and `total` (to the outcome), both from the acceptance here
+    #: `queue` (to dispatch) and `total` (to the outcome), both from the acceptance here; `run`
+    #: also by task type: `run/TYPE`
     latency: dict[str, bytes] = field(default_factory=dict)
     revision: str = ""  #: of what it makes workers with
     worker_target: int = 0  #: workers that it wants to have now

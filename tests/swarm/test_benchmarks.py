@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import common, two_clusters
+from benchmarks import common, http, two_clusters
 from benchmarks.__main__ import NAMES
 from benchmarks.budgets import BUDGETS
 
@@ -34,7 +34,8 @@ def test_a_benchmark_finds_what_it_is_for(name, tmp_path, request):
     if name == "backends":  # skips where there are no servers; one part is enough
         request.getfixturevalue("kafka"), request.getfixturevalue("postgres")
         more = ["--only", "kafka + postgresql"]
-    if name == "regions" and (missing := two_clusters.needed()):
+    needed = {"regions": two_clusters.needed, "http": http.needed}
+    if name in needed and (missing := needed[name]()):
         pytest.skip(missing)
     (tmp_path / "data").mkdir()
     path = tmp_path / f"{name}.json"

@@ -165,7 +165,9 @@ def _screen(shard: Shard, piece: Piece, drafts: Drafts, now: Instant) -> Iterabl
         if 0 < deadline <= now.unix_ms:
             draft = drafts.of(shard.number)
             if draft is not None:
-                draft.end(position, outcome.EXPIRED, piece.attempt - 1, EXPIRED_BODY)
+                draft.end(
+                    position, outcome.EXPIRED, piece.attempt - 1, EXPIRED_BODY, piece.policy.type
+                )
         elif out and out[-1].stop == position:
             out[-1].stop += 1
         else:
@@ -247,7 +249,9 @@ def reopen(state: State, drafts: Drafts, pieces: Iterable[Piece]) -> None:
         for position in sorted(p for p in marks if piece.first <= p < piece.stop):
             draft = drafts.of(piece.shard)
             assert draft is not None
-            draft.end(position, outcome.CANCELLED, piece.attempt - 1, CANCELLED_BODY)
+            draft.end(
+                position, outcome.CANCELLED, piece.attempt - 1, CANCELLED_BODY, piece.policy.type
+            )
             if position > at:
                 kept.append(piece.part(at, position))
             at = position + 1

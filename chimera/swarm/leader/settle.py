@@ -33,14 +33,16 @@ def take_in(
         first, stop = header.position, header.position + header.count
         piece = piece_at(header.shard, first)
         if piece is not None and header.duration_us and header.bad < header.count:
-            state.type(piece.policy.type).learn(header.duration_us, header.count)
-            state.run.add(header.duration_us / header.count / 1e6, header.count)
+            kind, each_s = state.type(piece.policy.type), header.duration_us / header.count / 1e6
+            kind.learn(header.duration_us, header.count)
+            kind.run.add(each_s, header.count)
+            state.run.add(each_s, header.count)
             if piece.since:
                 state.total.add(now.mono - piece.since, header.count - header.bad)
         if not header.bad:
             draft.frames.append(item.frame)
             draft.final.append((first, stop))
-            draft.tally["succeeded"] += header.count
+            draft.count("succeeded", _type(piece), header.count)
             continue
         reopened += _take_in_mixed(draft, item.frame, header, piece_at, now)
     return reopened
@@ -59,6 +61,7 @@ def _take_in_mixed(
     when the task is in other hands already.
     """
     states = outcome.states(frame, header)
+    type = _type(piece_at(header.shard, header.position))
     changes: dict[int, int] = {}
     reopened: list[Piece] = []
     finals = 0
@@ -67,7 +70,7 @@ def _take_in_mixed(
         if code not in (outcome.ATTEMPT_FAILED, outcome.OPEN):
             finals += 1
             draft.final.append((position, position + 1))
-            draft.tally[TALLY[code]] += 1
+            draft.count(TALLY[code], type)
             continue
         changes[index] = outcome.OPEN
         piece = piece_at(header.shard, position)
@@ -85,6 +88,11 @@ def _take_in_mixed(
     return reopened
 
 
+def _type(piece: Piece | None) -> str | None:
+    """A former owner's worker may hand in what is not known here as a piece."""
+    return None if piece is None else piece.policy.type
+
+
 def on_recorded(state: State, event: Recorded, now: Instant) -> list[Effect]:
     """It is durable: free the keys, let the workers forget."""
     pending = state.pending.pop(event.token, None)
@@ -98,11 +106,15 @@ def on_recorded(state: State, event: Recorded, now: Instant) -> list[Effect]:
     refused = expected - event.recorded
     tally = Counter(pending.tally)
     # counters only grow: what was refused is left out at once, most often it was a success
-    for name in sorted(tally, key=lambda name: name != "succeeded"):
+    for name in sorted(tally, key=lambda name: not name.startswith("succeeded")):
         left_out = min(refused, tally[name])
         tally[name] -= left_out
         refused -= left_out
-    state.counters.update(tally)
+    for name, count in tally.items():
+        state.counters[name] += count
+        all_types, _, type = name.partition("/")
+        if type:
+            state.counters[all_types] += count
     state.counters["outcomes_refused"] += expected - event.recorded
     for name, serial in pending.serials:
         worker = state.workers.get(name)

@@ -195,6 +195,7 @@ class Type:
     samples: int = 0
     flying: int = 0  #: tasks in flight, counted only under a limit
     bucket: Bucket | None = None
+    run: Sketch = field(default_factory=Sketch)  #: what its handler took, a task
 
     def learn(self, duration_us: int, count: int) -> None:
         """A moving mean of the service time; big frames teach more."""
