@@ -18,6 +18,8 @@ from benchmarks.http_edge import LINES, SCRAPE_S, Measured, Report
 ROOT = Path(__file__).parent.parent
 #: its own name for each way that Serve takes requests in
 MODES = {"proxy": "Python proxy", "haproxy": "HAProxy"}
+#: what `--only` picks
+PARTS = tuple(MODES)
 PATIENCE_S = 900.0
 
 
@@ -103,7 +105,7 @@ def run(document: Document, settings: Settings) -> None:
     """Each proxy in turn, in a namespace of its own. Raises RuntimeError without root."""
     if missing := needed():
         raise RuntimeError(missing)
-    for mode in MODES:
+    for mode in settings.only or MODES:
         report = _measure(mode, settings)
         _keep(document, mode, report)
         _judge(document, mode, report)

@@ -30,6 +30,8 @@ LINES = 2000  #: of a bulk
 AT_ONCE = {"single": (1, 32), "bulk": (1, 4)}
 #: between two looks of Prometheus, as in configs/prometheus.yml, seconds
 SCRAPE_S = 5.0
+#: for routes to be known everywhere, seconds
+READY_S = 60.0
 
 _TASK = b'{"type": "bench.noop", "payload": {"n": 12345678, "text": "%s"}}' % (b"x" * 64)
 WIRES = {
@@ -160,8 +162,8 @@ def _run(settings: Settings) -> Report:
         )  # fmt: skip
         serve.run(made.bind(), name="empty", route_prefix="/empty")
         edge = Edge(swarm, port, settings)
-        for what in WIRES:  # an edge that is new answers 404 until it has heard of its routes
-            rig.until(lambda what=what: _answers(port, what), 60.0, f"answer to {what}", 0.2)
+        for what in WIRES:
+            _await(port, what)
         measured = []
         try:
             for _ in range(settings.pairs):
@@ -174,12 +176,17 @@ def _run(settings: Settings) -> Report:
         return Report(measured=measured, scrape_ms=scrape_ms, refused=edge.refused)
 
 
-def _answers(port: int, what: str) -> bool:
-    try:
-        http_load.run(port, WIRES[what], STATUS[what], 1, 0.05)
-    except (http_load.BadAnswer, OSError):
-        return False
-    return True
+def _await(port: int, what: str) -> None:
+    """Wait for the edge: a new one answers 404 or nothing until it has heard of its routes."""
+    end = time.monotonic() + READY_S
+    while True:
+        try:
+            http_load.run(port, WIRES[what], STATUS[what], 1, 0.05)
+            return
+        except (http_load.BadAnswer, OSError, EOFError) as fault:
+            if time.monotonic() > end:
+                raise TimeoutError(f"{what}: {fault!r} after {READY_S:g} s") from fault
+        time.sleep(0.2)
 
 
 def main() -> None:
