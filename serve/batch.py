@@ -106,13 +106,18 @@ class Bulk:
     async def _take(self, body: AsyncIterator[bytes], running: set[asyncio.Task[None]]) -> None:
         gathered: list[bytes] = []
         size = 0
-        async for piece in body:
-            if whole := self._splitter.feed(piece):
-                gathered.append(whole)
-                size += len(whole)
-            if size >= GATHER:
+        try:
+            async for piece in body:
+                if whole := self._splitter.feed(piece):
+                    gathered.append(whole)
+                    size += len(whole)
+                if size >= GATHER:
+                    taken, gathered, size = gathered, [], 0
+                    await self._begin(b"".join(taken), running)
+        except (HTTPException, PayloadTooLarge, ClientDisconnect):
+            if gathered:  # whole lines that came before are tasks all the same
                 await self._begin(b"".join(gathered), running)
-                gathered, size = [], 0
+            raise
         gathered.append(self._splitter.rest())
         if text := b"".join(gathered):
             await self._begin(text, running)

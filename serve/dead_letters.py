@@ -13,7 +13,7 @@ from chimera.errors import NotFound
 from chimera.serve.gateway import SwarmDep
 from chimera.serve.models import TaskPage, TaskView, view
 from chimera.serve.replies import PROBLEMS
-from chimera.serve.tasks import TaskId, look
+from chimera.serve.tasks import ID_PATTERN, TaskId, look
 
 router = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"], responses=PROBLEMS)
 
@@ -28,11 +28,13 @@ class Selection(BaseModel):
         },
     )
 
-    ids: list[str] | None = Field(default=None, max_length=1000)
+    ids: list[Annotated[str, Field(pattern=ID_PATTERN)]] | None = Field(
+        default=None, max_length=1000
+    )
     type: str | None = Field(default=None, max_length=200)
     tag: str | None = Field(default=None, max_length=128)
     limit: int = Field(default=1000, ge=1, le=1000, description="How many at most.")
-    dry_run: bool = Field(default=False, description="Only say which they are.")
+    dry_run: bool = Field(default=False, strict=True, description="Only say which they are.")
 
 
 class Done(BaseModel):

@@ -17,7 +17,6 @@ from chimera.serve.gateway import Limits
 from chimera.serve.problems import problem
 
 _TRACEPARENT = re.compile(rb"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}\Z")
-_REQUEST_ID = re.compile(rb"[\w.:+/=-]{1,128}\Z")
 BATCH = "/v1/tasks:batch"
 _JSON = re.compile(rb"application/(json|[\w.+-]+\+json)\s*(;|\Z)", re.IGNORECASE)
 #: of routes that take a body other than JSON
@@ -38,7 +37,6 @@ class Edge:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         state: dict[str, Any] = scope.setdefault("state", {})
         state["trace_id"] = _trace_id(headers)
-        send = _echoing(headers, send)
         refused = self._refused(scope, headers)
         if refused is not None:
             await problem(Request(scope), *refused)(scope, receive, send)
@@ -90,20 +88,6 @@ class Edge:
             return message
 
         return bounded
-
-
-def _echoing(headers: dict[bytes, bytes], send: Send) -> Send:
-    """Sends the caller's own name of the request back, if it gave one."""
-    name = headers.get(b"x-request-id", b"")
-    if not _REQUEST_ID.match(name):
-        return send
-
-    async def echoing(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], (b"x-request-id", name)]
-        await send(message)
-
-    return echoing
 
 
 def _trace_id(headers: dict[bytes, bytes]) -> str:

@@ -134,6 +134,12 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, fault: RequestValidationError) -> JSONResponse:
+        own = request.app.openapi()["paths"].get(request.url.path, {})
+        if own and request.method.lower() not in own:  # it was taken for a pattern's
+            allowed = {"Allow": ", ".join(_methods(request))}
+            return problem(
+                request, 405, "method_not_allowed", "Method Not Allowed", headers=allowed
+            )
         return _of_validation(request, fault)
 
     @app.exception_handler(HTTPException)

@@ -31,11 +31,12 @@ router = APIRouter(prefix="/v1/tasks", tags=["tasks"], responses=PROBLEMS)
 _KEY = r'^([!#-~][ -~]*|"([ !#-\[\]-~]|\\["\\])+")$'
 _PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait=\"?(\d{1,4})\"?(?=$|[,;\s])")
 
+ID_PATTERN = r"^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
 TaskId = Annotated[
     str,
     Path(
         description="A task's id.",
-        pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$",
+        pattern=ID_PATTERN,
         examples=["4a57e9c5-2fe0-8fd5-b400-800000000000"],
     ),
 ]

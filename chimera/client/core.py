@@ -164,7 +164,10 @@ class Core:
             key.shard, "get", tenant, [tuple(key)], bodies, timeout_s=timeout_s
         )
         if isinstance(found, dict):
-            raise from_wire(found)
+            fault = from_wire(found)
+            if isinstance(fault, NotFound):
+                raise NotFound(f"there is no task {format_id(*key)}") from fault
+            raise fault
         record: TaskRecord = found
         return record
 

@@ -11,7 +11,7 @@ from chimera.client.parcels import Accepted
 from chimera.client.ports import Promise, Silent
 from chimera.client.steps import FOREVER, Steps
 from chimera.client.wait import Want
-from chimera.errors import ChimeraError, InvalidRequest, WaitTimeout
+from chimera.errors import ChimeraError, InvalidRequest, NotFound, WaitTimeout
 from chimera.frames import outcome
 from chimera.frames.ids import TaskKey, format_id, parse_id
 from chimera.store.protocol import TaskRecord
@@ -106,8 +106,7 @@ class Task:
 
     def cancel(self, reason: str) -> Steps[str]:
         """Ask for its end; returns its state: `running` if an attempt goes on until it notices."""
-        arguments = (self.tenant, *self.key, reason)
-        state: str = yield from self.core.ask(self.key.shard, "cancel", *arguments)
+        state: str = yield from self._ask("cancel", "task", reason)
         return state
 
     def progress(self) -> Steps[Any]:
@@ -118,12 +117,21 @@ class Task:
 
     def discard(self) -> Steps[None]:
         """Give a dead letter up; done twice, the second time there is none."""
-        yield from self.core.ask(self.key.shard, "discard", self.tenant, *self.key)
+        yield from self._ask("discard", "dead letter")
 
     def replay(self) -> Steps[Task]:
         """Run a dead letter again, as a new task; asked twice, the same one."""
-        new_id = yield from self.core.ask(self.key.shard, "replay", self.tenant, *self.key)
+        new_id = yield from self._ask("replay", "dead letter")
         return Task(self.core, self.tenant, parse_id(new_id))
+
+    def _ask(self, verb: str, what: str, *more: Any) -> Steps[Any]:
+        """Ask the owner to do something with it. Raises NotFound in the caller's terms."""
+        if self.key.shard >= self.core.link.settings.ring:
+            raise NotFound(f"there is no {what} {format_id(*self.key)}")
+        try:
+            return (yield from self.core.ask(self.key.shard, verb, self.tenant, *self.key, *more))
+        except NotFound as fault:
+            raise NotFound(f"there is no {what} {format_id(*self.key)}") from fault
 
 
 def value(core: Core, told: Outcome) -> Steps[Any]:

@@ -180,7 +180,7 @@ def test_kills_lose_and_double_nothing(api, spec, tmp_path):
     assert len(ids) == len(records) // 2  # each key its own task
     until(lambda: not api("GET", "/v1/tasks?limit=1000&state=queued").json()["tasks"])
     for id_ in ids:
-        state = api("GET", f"/v1/tasks/{id_}?wait=60").json()["state"]
+        state = until(lambda id_=id_: api("GET", f"/v1/tasks/{id_}?wait=60").json().get("state"))
         records.append(Seen(id_, state, time.time()))
     for line in log.read_text().splitlines():
         what, id_, at = line.split()
