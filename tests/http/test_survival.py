@@ -179,8 +179,7 @@ def test_kills_lose_and_double_nothing(api, spec, tmp_path):
     ids = {record.task for record in records}
     assert len(ids) == len(records) // 2  # each key its own task
     until(lambda: not api("GET", "/v1/tasks?limit=1000&state=queued").json()["tasks"])
-    for id_ in ids:
-        records.append(Seen(id_, outcome_of(api, id_), time.time()))
+    records += [Seen(id_, outcome_of(api, id_), time.time()) for id_ in ids]
     for line in log.read_text().splitlines():
         what, id_, at = line.split()
         ran = Started(id_, "", float(at)) if what == "began" else Ended(id_, "", float(at))
