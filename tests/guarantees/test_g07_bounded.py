@@ -14,8 +14,8 @@ from tests.guarantees.kit import Lines, open_gate, payloads, until
 
 pytestmark = pytest.mark.cluster
 
-BOUND = 20_000
-TEXT = "x" * 3_000
+BOUND = 100_000
+TEXT = "x" * 600
 
 
 def test_a_full_queue_refuses_then_recovers_and_costs_no_memory(make_swarm):
@@ -42,14 +42,14 @@ def test_a_full_queue_refuses_then_recovers_and_costs_no_memory(make_swarm):
     patient: list[str] = []
     waiting = threading.Thread(
         target=lambda: patient.extend(
-            world.client.submit_many("echo", [TEXT] * 2_000, timeout_s=100).results(100)
+            world.client.submit_many("echo", [TEXT] * 10_000, timeout_s=100).results(100)
         ),
         daemon=True,
     )
     waiting.start()
     open_gate(gate)
     waiting.join(100)
-    assert patient == [TEXT] * 2_000
-    until(lambda: world.counter("succeeded") == accepted + 8 + 2_000)
+    assert patient == [TEXT] * 10_000
+    until(lambda: world.counter("succeeded") == accepted + 8 + 10_000)
     assert world.client.call("echo", "one more", timeout_s=60) == "one more"
-    world.check_one_outcome_each(accepted + 8 + 2_000 + 1)
+    world.check_one_outcome_each(accepted + 8 + 10_000 + 1)
