@@ -171,7 +171,10 @@ class Client(Process):
             self.kernel.random.choice(self.kinds), payloads, columns, True,
             self.kernel.now + patience_s,
         )  # fmt: skip
-        parcel.promise.future().add_done_callback(lambda future: self._told(parcel, future))
+        # not in the callback itself: what it raises there nobody hears
+        parcel.promise.future().add_done_callback(
+            lambda future: self.later(0.0, lambda: self._told(parcel, future))
+        )
         self.publisher.offer([parcel], shard, bulk=shard is None)
         return parcel
 
@@ -182,7 +185,7 @@ class Client(Process):
             self.kernel.counters[f"submit_{getattr(fault, 'code', 'error')}"] += 1
             return
         accepted: Accepted = future.result()
-        self.world.oracle.acknowledged(accepted, now)
+        self.world.oracle.acknowledged(accepted, parcel.payloads)
         skipped = {one.index for one in accepted.skipped}
         left = {accepted.position + i for i in range(accepted.count) if i not in skipped}
         for index, task in enumerate(parcel.ids()):
@@ -214,10 +217,14 @@ class Client(Process):
         process = self._owner(one.accepted.shard)
         if process is not None:
             shard = one.accepted.shard
+
+            def told(answer: Any) -> None:
+                if answer == "cancelling":
+                    self.world.oracle.cancelling(shard, position)
+
             self.kernel.call(
-                self, process, lambda reply: reply(process.cancel(shard, position)),
-                lambda _: None,
-            )  # fmt: skip
+                self, process, lambda reply: reply(process.cancel(shard, position)), told
+            )
 
     def _owner(self, shard: int) -> LeaderProcess | None:
         name = self.world.owners().get(shard)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from chimera.errors import StaleTerm
-from chimera.sim.disk import Broken
+from chimera.sim.broken import Broken
 from chimera.sim.kernel import Process
 from chimera.swarm.coordinator import effects
 from chimera.swarm.spec import Spec

@@ -130,8 +130,8 @@ class CoordinatorProcess(Actor):
             case effects.Take(leader, serial, order):
                 self._call(leader, serial, lambda process: process.take(order),
                            lambda answer: self._take_answered(act, answer))  # fmt: skip
-            case effects.Release(leader, serial, term, shard):
-                self._call(leader, serial, lambda process: process.release(term, shard),
+            case effects.Release(leader, serial, term, shard, finish):
+                self._call(leader, serial, lambda process: process.release(term, shard, finish),
                            lambda answer: self._refused(answer, events.ReleaseRefused(
                                leader, serial, shard, str(answer))))  # fmt: skip
             case effects.Configure(leader, serial, config):

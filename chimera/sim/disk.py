@@ -6,10 +6,13 @@ machines: who took the shard last, what was recorded, and which ids were accepte
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from chimera.errors import ChimeraError, StoreFull, Unavailable
+from chimera.sim.attempts import Attempts
+from chimera.sim.broken import Broken
 from chimera.sim.kernel import Kernel, Process
 from chimera.store.memory import MemoryJournal
 from chimera.store.memory_disk import MemoryDisk
@@ -17,15 +20,14 @@ from chimera.store.protocol import Receipt, Settled, Settlement, Single, SourceP
 from chimera.swarm.reports import Owner
 
 
-class Broken(AssertionError):
-    """A guarantee does not hold: what the simulator is looking for."""
-
-
 class Disk:
     """What outlives processes and hosts of one shard."""
 
-    def __init__(self, kernel: Kernel, shard: int, host: str, fsync: bool) -> None:
+    def __init__(
+        self, kernel: Kernel, shard: int, host: str, fsync: bool, attempts: Attempts
+    ) -> None:
         self.kernel = kernel
+        self.attempts = attempts
         self.shard = shard
         self.host = host
         self.fsync = fsync
@@ -36,6 +38,7 @@ class Disk:
         #: every committed transaction: what is not synced may be lost with the host
         self.log: list[tuple[str, tuple[Any, ...]]] = []
         self.synced = 0
+        self.torn_at = float("-inf")
         self.taker: Process | None = None
         self.epoch_max = 0
         self.recorded: dict[int, int] = {}  #: position → state; the first one stands
@@ -67,6 +70,7 @@ class Disk:
         if keep == len(self.log):
             return None
         self.kernel.counters["torn_tail"] += 1
+        self.torn_at = self.kernel.now
         self.log = self.log[:keep]
         owner = self.memory.owner
         self.memory = MemoryDisk()
@@ -93,7 +97,20 @@ class SimJournal(MemoryJournal):
         self.disk = disk
         self._opener = opener
 
+    @contextmanager
+    def _write(self) -> Iterator[None]:
+        """A transaction, if what keeps the journal can be reached."""
+        self._reach()
+        with super()._write():
+            yield
+
+    def _reach(self) -> None:
+        if (self._opener.host, self.disk.host) in self.disk.kernel.cut:
+            self.disk.kernel.counters["store_out_of_reach"] += 1
+            raise Unavailable("the store does not answer")
+
     def take(self, expected_epoch: int, owner: Owner) -> int:
+        self._reach()
         epoch = super().take(expected_epoch, owner)
         if epoch <= self.disk.epoch_max:
             raise Broken(f"G4 shard {self.shard}: epoch {epoch} was given twice")
@@ -151,6 +168,7 @@ class SimJournal(MemoryJournal):
         if done:
             if single.position in self.disk.recorded:
                 raise Broken(f"G2 shard {self.shard}: {single.position} was settled twice")
+            self.disk.attempts.recorded(self.shard, single)
             self.disk.recorded[single.position] = single.state
             self.disk.recorded_at[single.position] = self.disk.kernel.now
         return done

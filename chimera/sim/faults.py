@@ -14,7 +14,7 @@ import msgspec
 
 from chimera import names
 from chimera.sim.coordinator import CoordinatorProcess
-from chimera.sim.kernel import Process
+from chimera.sim.kernel import STORE, Process
 from chimera.sim.orchestrator import OrchestratorProcess
 from chimera.swarm.orchestrator.events import Operate
 from chimera.swarm.orders import Drain, Order, Pause, Resume, Scale
@@ -39,18 +39,24 @@ KINDS = (
     *(f"slow_{tier}" for tier in TIERS[:3]),
     "host_crash", "cut", "cut_one_way", "slow_link", "flap", "skew", "disk_full", "disk_stall",
     "commit_unknown", "duplicate", "spawn_fails", "drain", "scale", "pause_type", "ghost",
+    "drain_region", "store_cut",
 )  # fmt: skip
 #: kinds that come more often than the others
 _OFTEN = ("kill_worker", "kill_leader", "pause_leader", "pause_worker")
 
 
-def draw(dice: random.Random, span_s: float) -> list[Fault]:
-    """A schedule of faults within the safety phase, in order."""
+def draw(dice: random.Random, span_s: float, shared: bool = False) -> list[Fault]:
+    """A schedule of faults within the safety phase, in order.
+
+    On `shared` storage a region is cut off for long enough to be lost.
+    """
     enabled = [kind for kind in KINDS if dice.random() < 0.35]
     enabled += [kind for kind in _OFTEN if dice.random() < 0.5]
+    lost = Fault(round(dice.uniform(2.0, 4.0), 3), "cut", dice.randrange(1 << 16), 6.0)
+    found = [lost] if shared else []
     if not enabled:
-        return []
-    found = [
+        return found
+    found += [
         Fault(
             round(dice.uniform(2.0, span_s), 3),
             dice.choice(enabled),
@@ -165,6 +171,19 @@ def _drain(world: World, fault: Fault) -> None:
     world.undo.append(Drain(target, undo=True))
 
 
+def _drain_region(world: World, fault: Fault) -> None:
+    target = names.coordinator(world.hosts[fault.pick % len(world.hosts)])
+    operate(world, Drain(target))
+    world.undo.append(Drain(target, undo=True))
+
+
+def _store_cut(world: World, fault: Fault) -> None:
+    """A region does not reach what keeps the journals."""
+    route = (world.hosts[fault.pick % len(world.hosts)], STORE)
+    world.kernel.cut_off(*route)
+    world.kernel.after(fault.span_s, lambda: world.kernel.heal(*route))
+
+
 def _scale(world: World, fault: Fault) -> None:
     region = world.hosts[fault.pick % len(world.hosts)]
     operate(world, Scale(region, leaders=1 + fault.pick // 3 % 4, workers=1 + fault.pick // 5 % 3))
@@ -205,6 +224,8 @@ _STRIKES: dict[str, Callable[[World, Fault], None]] = {
     "duplicate": _duplicate,
     "spawn_fails": _spawn_fails,
     "drain": _drain,
+    "drain_region": _drain_region,
+    "store_cut": _store_cut,
     "scale": _scale,
     "pause_type": _pause_type,
     "ghost": _ghost,

@@ -23,6 +23,8 @@ Reply = Callable[[Any], None]
 
 #: a call on one machine, seconds, at most; the least is a tenth
 HOP_S = 0.002
+#: the machine that journals on shared storage are on
+STORE = "store"
 #: until a process's death is noticed by those who wait for it, seconds
 DEATH_S = 0.01
 
@@ -77,6 +79,7 @@ class Kernel:
         self.names: dict[str, Process] = {}  #: what a look-up by name finds
         self.processes: dict[int, Process] = {}  #: every incarnation that lives, by pid
         self.cut: set[tuple[str, str]] = set()  #: (from, to) hosts
+        self.cut_at: dict[str, float] = {}  #: host → when it was cut off, or healed, last
         self.slow: dict[str, float] = {}  #: host → further seconds for each message
         self.skew_ms: dict[str, int] = {}
         self.down: set[str] = set()  #: hosts that are off
@@ -230,6 +233,7 @@ class Kernel:
     def cut_off(self, source: str, target: str) -> None:
         """No message passes this way; those on the way still arrive."""
         self.cut.add((source, target))
+        self.cut_at[source] = self.cut_at[target] = self.now
         for process in self.processes.values():
             if process.host in (source, target):
                 process.troubled_at = self.now
@@ -237,6 +241,7 @@ class Kernel:
     def heal(self, source: str, target: str) -> None:
         """Messages pass again; those held up arrive now."""
         self.cut.discard((source, target))
+        self.cut_at[source] = self.cut_at[target] = self.now
         for process in self.processes.values():
             if process.host in (source, target):
                 process.troubled_at = self.now

@@ -8,6 +8,7 @@ the answer lies time in which the process may be stopped or killed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from chimera import names
@@ -20,6 +21,7 @@ from chimera.errors import (
     StaleEpoch,
     StaleTerm,
     StoreFull,
+    Unavailable,
 )
 from chimera.frames import command, outcome
 from chimera.sim.disk import SimJournal
@@ -294,10 +296,13 @@ class LeaderProcess(Shelf):
         if order.shard in self.hosted:
             return "ok"
         journal = SimJournal(self.world.disks[order.shard], self)
-        epoch, _ = journal.owner()
+        epoch, former = journal.owner()
         if epoch != order.epoch:
             self.kernel.counters["stale_order_refused"] += 1
             raise StaleEpoch("another epoch", epoch=epoch, shard=order.shard)
+        if former is not None and former.generation > order.generation:
+            self.kernel.counters["stale_generation_refused"] += 1
+            raise NotOwner("a newer spec gave it to another region")
         self.hosted[order.shard] = Hosted(journal, "taking")
         self.later(journal.disk.latency(), lambda: self._end_former(order))
         return "ok"
@@ -310,7 +315,9 @@ class LeaderProcess(Shelf):
         _, former = hosted.journal.owner()
         process = self.kernel.alive(former) if former is not None else None
         wait_s = 0.0
-        if process is not None and process is not self:
+        if process is not None and process.host != self.host:
+            self.kernel.counters["taken_from_another_region"] += 1  # fenced out, not ended
+        elif process is not None and process is not self:
             wait_s = 0.0 if process.paused else 2.0
             self.later(wait_s, lambda: self.world.oracle.end_owner(process, f"by {self.name}"))
         self.later(wait_s + self.kernel.dice(0.02), lambda: self._taken(order, hosted))
@@ -320,7 +327,11 @@ class LeaderProcess(Shelf):
             return
         journal = hosted.journal
         try:
-            journal.take(order.epoch, self.owner)
+            journal.take(order.epoch, replace(self.owner, generation=order.generation))
+        except Unavailable:
+            self.drop(order.shard)
+            self.announce()
+            return
         except StaleEpoch:
             self.kernel.counters["take_lost"] += 1
             self.drop(order.shard)
@@ -342,13 +353,14 @@ class LeaderProcess(Shelf):
         )  # fmt: skip
         self.announce()
 
-    def release(self, term: int, shard: int) -> None:
-        """Hand a shard over. Raises StaleTerm."""
+    def release(self, term: int, shard: int, finish: bool) -> None:
+        """Hand a shard over, if `finish` after what runs of it. Raises StaleTerm."""
         self._check_term(term)
         hosted = self.hosted.get(shard)
         if hosted is not None:
             hosted.state = "draining"
-        self.step(events.ReleaseAsked(shard))
+        self.kernel.counters["release_finishes"] += finish
+        self.step(events.ReleaseAsked(shard, finish))
 
     def configure(self, term: int, config: LeaderConfig) -> None:
         """Work by new settings. Raises StaleTerm."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from chimera.client.parcels import Accepted, Parcel
 from chimera.frames import command, ids
 from chimera.sim import history
-from chimera.sim.disk import Broken
+from chimera.sim.attempts import TROUBLE_S, Attempts
+from chimera.sim.broken import Broken
 from chimera.sim.history import Ended, Record, Started, Submitted
 from chimera.sim.kernel import Process
 from chimera.store.protocol import Receipt
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
     from chimera.sim.worker import Batch, WorkerProcess
     from chimera.sim.world import World
 
-#: a process that was in trouble this lately may be taken for dead, seconds
-TROUBLE_S = 12.0
 #: from the intent to cancel to the last dispatch that may not know of it, seconds
 CANCEL_S = 0.001
+#: an answer is on its way no longer than this, unless its link is cut, seconds
+ANSWER_S = 20.0
 
 Slot = tuple[int, str, str]
 
@@ -52,6 +53,8 @@ class Oracle:
         self.memos: dict[tuple[int, int], bytes] = {}
         self.lost: set[str] = set()  #: torn off with a tail whose loss was reported
         self.aliases: set[str] = set()
+        self.attempts = Attempts(world.kernel)
+        self.unique: dict[tuple[Any, ...], int] = {}  #: idempotency scope → position
 
     # tasks
 
@@ -67,16 +70,42 @@ class Oracle:
             if index in skipped:
                 self.aliases.add(ids.format_id(of.session, shard, of.first + index))
                 continue
+            self._check_unique(shard, head, columns, index, position)
             if columns.not_before and columns.not_before[index]:
                 self.delayed[shard, position] = columns.not_before[index]
             elif columns.keys and (key := columns.keys[index]) is not None:
                 self.chains[shard, head.tenant, key].append(position)
 
-    def acknowledged(self, accepted: Accepted, now: float) -> None:
+    def _check_unique(
+        self, shard: int, head: command.Head, columns: command.Columns, index: int, position: int
+    ) -> None:
+        token = columns.idempotency[index] if columns.idempotency else None
+        if token is None:
+            return
+        key = columns.keys[index] if columns.keys else None
+        scope = (shard, head.tenant, head.type, key, token)
+        if self.unique.setdefault(scope, position) != position:
+            raise Broken(f"P14 shard {shard}: {token} was accepted twice")
+
+    def acknowledged(self, accepted: Accepted, payloads: list[bytes]) -> None:
         """A client was told that its tasks are durable."""
         disk = self.world.disks[accepted.shard]
-        if accepted.position + accepted.count > len(disk.memory.tasks):
+        tasks = disk.memory.tasks
+        if disk.torn_at > self.world.kernel.now - ANSWER_S:
+            return  # the answer was on its way when the tail was torn off
+        if accepted.position + accepted.count > len(tasks):
             raise Broken(f"G1 shard {accepted.shard}: acknowledged, but not in the journal")
+        skipped = {one.index for one in accepted.skipped}
+        for index, payload in enumerate(payloads):
+            task = tasks[accepted.position + index]
+            if index not in skipped and task.frame.cutter.payload(task.index) != payload:
+                raise Broken(f"P12 shard {accepted.shard}: {task.id} is another task's id")
+
+    def cancelling(self, shard: int, position: int) -> None:
+        """A client was told that a task will be cancelled."""
+        tasks = self.world.disks[shard].memory.tasks
+        if position < len(tasks) and tasks[position].open and not tasks[position].cancel:
+            raise Broken(f"P9 shard {shard}: {position} is said to be cancelled, not durably")
 
     def started(self, worker: WorkerProcess, batch: Batch, position: int, task: str,
                 sent_at: float, slot: Slot | None) -> None:  # fmt: skip
@@ -94,6 +123,7 @@ class Oracle:
         early = self.delayed.get((shard, position), 0) - self.world.kernel.unix_ms()
         if early > self.world.plan.skew_ms_max + 1:
             raise Broken(f"P16 shard {shard}: {position} begins {early} ms early")
+        self.attempts.began(worker, batch, position, disk)
         if slot is not None:
             self._check_key(worker, position, slot, excused)
             self.running[slot][worker.pid] = position
@@ -103,7 +133,7 @@ class Oracle:
         for pid, other in list(self.running[slot].items()):
             if pid not in kernel.processes:
                 del self.running[slot][pid]
-            elif pid != worker.pid:
+            elif pid != worker.pid and not self._is_cut_off(worker, pid):
                 raise Broken(f"G5 key {slot}: {position} begins while {other} runs elsewhere")
         if (slot[0], position) in self.delayed or excused:
             return
@@ -114,18 +144,29 @@ class Oracle:
             if earlier not in disk.recorded and earlier not in here:
                 raise Broken(f"G5 key {slot}: {position} begins before {earlier} has an outcome")
 
+    def _is_cut_off(self, worker: Process, pid: int) -> bool:
+        """Whether another worker's region is lost: who takes its shards can ask nobody there."""
+        other = self.world.kernel.processes[pid]
+        return other.host != worker.host and self.attempts.is_troubled(other)
+
     def ended(self, worker: WorkerProcess, batch: Batch, position: int, task: str,
               ok: bool) -> None:  # fmt: skip
         """A handler returned or raised."""
         now = self.world.kernel.now
         self.history.append(Ended(task, f"{worker.name}#{worker.pid}", now, ok))
+        self.attempts.over(worker, batch, position, ok)
         keys = batch.keys
         key = keys[position - batch.part.position] if keys else None
         if key is not None:
             slot = (batch.part.shard, batch.tenant, key)
             self.running[slot].pop(worker.pid, None)
             if ok:
-                self.ran_well[worker.pid, slot].add(position)
+                self.passed(worker, slot, position)
+
+    def passed(self, worker: Process, slot: Slot | None, position: int) -> None:
+        """A worker is done with a task of a key, and goes on to the next of it."""
+        if slot is not None:
+            self.ran_well[worker.pid, slot].add(position)
 
     def remembered(self, shard: int, position: int, value: bytes) -> None:
         """A handler was given the value of its step."""
@@ -140,6 +181,13 @@ class Oracle:
         if process.alive and process.troubled_at < now - TROUBLE_S and not self.world.unwell(now):
             raise Broken(f"P2 {process.name} was well, and was ended {why}")
         self.world.kernel.kill(process, f"ended {why}")
+
+    def lapsed(self, worker: WorkerProcess) -> None:
+        """A worker ends because nobody renewed its lease."""
+        leader = worker.leader
+        known = self.attempts.is_known
+        if leader.name == worker.machine.leader and known(leader) and known(worker):
+            raise Broken(f"P6 {worker.name} lapsed beside {leader.name}, which was well")
 
     def counted(self, tally: merge.Tally) -> None:
         """What coordinators add up is never more than what happened."""
@@ -165,6 +213,9 @@ class Oracle:
                 chain[:] = [position for position in chain if position < first]
         for memo in [m for m in self.memos if m[0] == shard]:
             del self.memos[memo]
+        self.attempts.torn(shard, first)
+        self.unique = {scope: position for scope, position in self.unique.items()
+                       if scope[0] != shard or position < first}  # fmt: skip
         self.delayed = {at: due for at, due in self.delayed.items()
                         if at[0] != shard or at[1] < first}  # fmt: skip
 

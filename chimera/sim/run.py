@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from chimera.sim import faults
-from chimera.sim.disk import Broken
+from chimera.sim.broken import Broken
 from chimera.sim.faults import Fault
 from chimera.sim.world import Plan, World
 
@@ -33,7 +33,7 @@ def world(seed: int, schedule: Iterable[Fault] | None = None, *, trace: bool = F
     """The world of a seed, with its own schedule of faults or another one, not run yet."""
     plan = Plan.draw(seed)
     if schedule is None:
-        schedule = faults.draw(random.Random(f"faults {seed}"), plan.span_s)
+        schedule = faults.draw(random.Random(f"faults {seed}"), plan.span_s, plan.shared)
     return World(plan, list(schedule), trace)
 
 

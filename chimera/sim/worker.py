@@ -16,7 +16,6 @@ from chimera.errors import Fenced, Unavailable
 from chimera.frames import command, ids, outcome
 from chimera.frames.bundle import Dispatch
 from chimera.frames.outcome import Failure
-from chimera.sim.history import Ended, Started
 from chimera.sim.kernel import Process, Reply
 from chimera.swarm import worker as machine
 from chimera.swarm.leader.events import Arrived, Board
@@ -34,6 +33,7 @@ RETRY_S = 0.1
 #: a worker that retires waits this long for its outcomes to be recorded, seconds
 RETIRE_S = 10.0
 CANCELLED = outcome.encode_failure(Failure("chimera.TaskCancelled", retryable=False))
+EXPIRED = outcome.encode_failure(Failure("chimera.TaskExpired", retryable=False))
 FAILED = outcome.encode_failure(Failure("builtins.ValueError", "planned"))
 
 
@@ -55,7 +55,7 @@ class Batch:
     attempt: int
     header: command.Header
     payloads: list[bytes]
-    keys: list[str | None] | None
+    columns: command.Columns
     tenant: str
     base: int
     sent_at: float
@@ -67,6 +67,10 @@ class Batch:
     handed: list[bool] = field(default_factory=list)
     cancelled: set[int] = field(default_factory=set)
     spent_s: float = 0.0
+
+    @property
+    def keys(self) -> list[str | None] | None:
+        return self.columns.keys
 
     def stop(self) -> list[machine.Range]:
         """Take back what has not begun, the first time."""
@@ -253,6 +257,13 @@ class WorkerProcess(Process):
             slot = _slot(batch, index)
             if index in batch.cancelled:
                 batch.end(index, outcome.CANCELLED, CANCELLED)
+                self.world.oracle.passed(self, slot, batch.part.position + index)
+                continue
+            deadlines = batch.columns.deadline
+            if deadlines and 0 < deadlines[index] <= self.kernel.unix_ms(self.host):
+                self.kernel.counters["expired_by_worker"] += 1
+                batch.end(index, outcome.EXPIRED, EXPIRED)
+                self.world.oracle.passed(self, slot, batch.part.position + index)
                 continue
             if slot is not None and slot in blocked:
                 batch.end(index, outcome.OPEN, b"")
@@ -334,11 +345,20 @@ class WorkerProcess(Process):
 
     # the end
 
+    def ended(self) -> None:
+        """It is dead: what its board says is all that is left."""
+        at = self.board.ordinal or 0
+        for batch in self.batches:
+            if self.board.flight and batch.base <= at < batch.base + batch.part.count:
+                position = batch.part.position + at - batch.base
+                self.world.oracle.attempts.died((batch.part.shard, position))
+
     def _tick(self) -> None:
         self.later(self.machine.lease_s * TICK_SHARE, self._tick)
         now = self.kernel.now
         if self.machine.lapsed(now):
             self.kernel.counters["lease_lapsed"] += 1
+            self.world.oracle.lapsed(self)
             self.kernel.kill(self, "no leader renewed its lease")
         elif self.retired_at is not None and (
             self.machine.idle() or (self.machine.run is None and now - self.retired_at > RETIRE_S)
@@ -352,7 +372,7 @@ def _open(item: Dispatch, base: int, sent_at: float) -> Batch:
     count = header.count
     batch = Batch(
         machine.Part(item.shard, item.epoch, item.position, count), item.attempt, header,
-        command.payloads(item.frame, header), command.columns(item.frame, header).keys,
+        command.payloads(item.frame, header), command.columns(item.frame, header),
         command.head(item.frame, header).tenant, base, sent_at,
     )  # fmt: skip
     batch.states = [outcome.SUCCEEDED] * count
@@ -364,13 +384,3 @@ def _open(item: Dispatch, base: int, sent_at: float) -> Batch:
 def _slot(batch: Batch, index: int) -> tuple[int, str, str] | None:
     key = batch.keys[index] if batch.keys else None
     return None if key is None else (batch.part.shard, batch.tenant, key)
-
-
-def records(worker: Process, task: str, at: float, excused: bool) -> Started:
-    """What a handler's start looks like in a history."""
-    return Started(task, f"{worker.name}#{worker.pid}", at, excused)
-
-
-def end_record(worker: Process, task: str, at: float, ok: bool) -> Ended:
-    """What a handler's end looks like in a history."""
-    return Ended(task, f"{worker.name}#{worker.pid}", at, ok)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import msgspec
@@ -12,12 +12,13 @@ import msgspec
 from chimera import names
 from chimera.frames import command
 from chimera.sim import faults as trouble
+from chimera.sim.broken import Broken
 from chimera.sim.clients import Client
 from chimera.sim.control import Store
 from chimera.sim.coordinator import CoordinatorProcess
-from chimera.sim.disk import Broken, Disk
+from chimera.sim.disk import Disk
 from chimera.sim.faults import Fault
-from chimera.sim.kernel import Kernel
+from chimera.sim.kernel import STORE, Kernel
 from chimera.sim.oracle import Offer, Oracle
 from chimera.sim.orchestrator import OrchestratorProcess
 from chimera.sim.worker import Chore
@@ -45,6 +46,7 @@ class Plan:
     span_s: float
     lease_s: float = 4.0
     skew_ms_max: int = 3000
+    shared: bool = False  #: every region can open every journal
     checked: bool = True
     policies: tuple[TaskPolicy, ...] = (
         TaskPolicy(type="t", max_attempts=3, backoff_initial_s=0.1, backoff_cap_s=0.5,
@@ -56,11 +58,12 @@ class Plan:
     def draw(seed: int) -> Plan:
         dice = random.Random(f"plan {seed}")
         regions = 2 if dice.random() < 0.3 else 1
-        return Plan(
+        plan = Plan(
             seed, regions, dice.randint(2, 3), dice.randint(1, 2), dice.randint(2, 4),
             dice.choice((40, 80, 120)), dice.choice((1, 3, 8)), dice.random() < 0.5,
             dice.uniform(6.0, 10.0),
         )  # fmt: skip
+        return replace(plan, shared=regions > 1 and dice.random() < 0.6)
 
 
 class World:
@@ -80,12 +83,19 @@ class World:
         self.healed_at: float | None = None
         self.stores = {"": Store(), **{host: Store() for host in self.hosts}}
         self.disks = {
-            shard: Disk(self.kernel, shard, self.hosts[shard % plan.regions], plan.fsync)
+            shard: Disk(
+                self.kernel,
+                shard,
+                STORE if plan.shared else self._birthplace(shard),
+                plan.fsync or plan.shared,
+                self.oracle.attempts,
+            )
             for shard in range(plan.shards)
         }
         self.spec = Spec(
             handlers=("sim",), data_dir="/sim", objects="", shards=plan.shards,
             durability="fsync" if plan.fsync else "os", worker_lease_s=plan.lease_s,
+            store="postgresql://sim" if plan.shared else "", region_timeout_s=2.5,
             regions=tuple(
                 RegionSpec(name=host, leaders=plan.leaders, workers=plan.workers)
                 for host in self.hosts
@@ -96,6 +106,9 @@ class World:
         self._schedule_work()
         for fault in schedule:
             self.kernel.at(fault.at, partial(trouble.strike, self, fault))
+
+    def _birthplace(self, shard: int) -> str:
+        return self.hosts[shard % self.plan.regions]
 
     def start_orchestrator(self) -> None:
         if names.ORCHESTRATOR not in self.kernel.names:
@@ -113,8 +126,8 @@ class World:
             left -= count
             chores = [self._chore(dice, number + i) for i in range(count)]
             number += count
-            columns, shard = self._columns(dice, count)
             at = dice.uniform(1.2, self.plan.span_s)
+            columns, shard = self._columns(dice, count, at)
             patience = dice.choice((3.0, 20.0))
             self.kernel.at(
                 at,
@@ -133,7 +146,7 @@ class World:
         return msgspec.json.encode(chore)
 
     def _columns(
-        self, dice: random.Random, count: int
+        self, dice: random.Random, count: int, at: float
     ) -> tuple[command.Columns | None, int | None]:
         keys: list[str | None] | None = None
         idempotent: list[str | None] | None = None
@@ -150,9 +163,13 @@ class World:
         if dice.random() < 0.2:
             idempotent = [f"i{dice.randrange(10)}" for _ in range(count)]
             shard = 0 if shard is None else shard
-        if keys is None and delays is None and idempotent is None:
+        deadlines: list[int] | None = None
+        if delays is None and dice.random() < 0.15:
+            base = 1_800_000_000_000 + int(at * 1000)
+            deadlines = [base + dice.choice((100, 500, 2000, 8000)) for _ in range(count)]
+        if keys is None and delays is None and idempotent is None and deadlines is None:
             return None, None
-        return command.Columns(keys, idempotent, delays), shard
+        return command.Columns(keys, idempotent, delays, deadlines), shard
 
     def submit(
         self, client: Client, chores: list[bytes], columns: command.Columns | None,
@@ -163,13 +180,15 @@ class World:
 
     def owners(self) -> dict[int, str]:
         """Who has which shard, as coordinators say: a hint."""
-        found: dict[int, str] = {}
+        best: dict[int, tuple[int, str]] = {}
         for process in self.kernel.processes.values():
-            if isinstance(process, CoordinatorProcess):
-                found.update(
-                    (s.number, s.owner) for s in process.machine.state.shards.values() if s.owner
-                )
-        return found
+            heard = (process.host, self.head) not in self.kernel.cut
+            if isinstance(process, CoordinatorProcess) and heard:
+                for shard in process.machine.state.shards.values():
+                    claim = (shard.epoch, shard.owner)
+                    if shard.owner:
+                        best[shard.number] = max(best.get(shard.number, claim), claim)
+        return {number: owner for number, (_, owner) in best.items()}
 
     # what breaks
 
@@ -239,7 +258,7 @@ class World:
             return f"not ready: {process.machine.waiting_for()}"
         for host in self.hosts:
             held = Counter(
-                self.owners().get(d.shard) for d in self.disks.values() if d.host == host
+                self.owners().get(shard) for shard in self.disks if self._birthplace(shard) == host
             )
             if held and max(held.values()) - min(held.values()) > 1:
                 return f"uneven: {held}"

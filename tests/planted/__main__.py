@@ -13,26 +13,12 @@ from pathlib import Path
 
 import click
 
-from tests.planted import leader_bugs, other_bugs, store_bugs
-from tests.planted.planting import BUGS, Bug
+from tests.planted.planting import Bug
+from tests.planted.searching import BUGS, search
 
-#: modules that register bugs
-SOURCES = (store_bugs, leader_bugs, other_bugs)
 CAUGHT = Path(__file__).parent / "caught.json"
 PAGE = Path(__file__).parents[2] / "docs" / "simulator.md"
 BEGIN, END = "<!-- planted: begin -->\n", "<!-- planted: end -->"
-
-
-def search(name: str, seeds: int) -> dict[str, object] | None:
-    """The first seed that catches a bug, after how many, and what it said."""
-    found = BUGS[name].first_caught(range(seeds))
-    if found is None:
-        return None
-    return {"seed": found.seed, "said": found.fault[:160]}
-
-
-def _search(job: tuple[str, int]) -> tuple[str, dict[str, object] | None]:
-    return job[0], search(*job)
 
 
 def table(caught: dict[str, dict[str, object]]) -> str:
@@ -75,7 +61,7 @@ def main(seeds: int, processes: int, write: bool, only: tuple[str, ...]) -> None
     missed = []
     jobs = [(name, seeds) for name in _wanted(only)]
     with multiprocessing.get_context("spawn").Pool(processes, maxtasksperchild=4) as workers:
-        for name, found in workers.imap_unordered(_search, jobs):
+        for name, found in workers.imap_unordered(search, jobs):
             if found is None:
                 missed.append(name)
                 caught.pop(name, None)

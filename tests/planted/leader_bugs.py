@@ -10,7 +10,7 @@ import pytest
 from chimera.swarm.leader import adoption, dispatch, intake, takeover
 from chimera.swarm.leader import workers as pool
 from chimera.swarm.leader.drafts import Draft
-from tests.planted.planting import bug
+from tests.planted.planting import after, before, bug
 
 
 def _handler(patch: pytest.MonkeyPatch, module: Any, name: str, change: Any) -> None:
@@ -186,3 +186,36 @@ def refused_settlement_dropped(patch: pytest.MonkeyPatch) -> None:
         return []
 
     _handler(patch, settle, "on_refused", change)
+
+
+@bug("P5", "workers are let forget outcomes that are not recorded yet")
+def recorded_said_too_early(patch: pytest.MonkeyPatch) -> None:
+    def early(state: Any, event: Any, now: Any) -> None:
+        worker = state.workers.get(event.worker)
+        if worker is not None:
+            worker.recorded += [item.serial for item in event.arrived]
+
+    before(patch, pool, "on_replied", early)
+
+
+@bug("P6", "a new owner dispatches before the former owner's workers have answered")
+def dispatched_while_adopting(patch: pytest.MonkeyPatch) -> None:
+    def eager(out: Any, state: Any, event: Any, now: Any) -> Any:
+        shard = state.shards[event.shard]
+        if shard.phase == "adopting":
+            shard.asking.clear()
+            out += takeover.serve(state, shard, now)
+        return out
+
+    after(patch, takeover, "on_taken", eager)
+
+
+@bug("P7", "a retry is dispatched before the journal knows of it")
+def retry_not_recorded(patch: pytest.MonkeyPatch) -> None:
+    def unsaid(_: Any, self: Any, position: int, *__: Any) -> None:
+        self.parks = [
+            replace(park, attempt=park.attempt - 1) if park.position == position else park
+            for park in self.parks
+        ]
+
+    after(patch, Draft, "failed_attempt", unsaid)

@@ -15,6 +15,7 @@ from chimera.sim.leader import LeaderProcess
 from chimera.sim.worker import WorkerProcess
 from chimera.swarm import merge
 from chimera.swarm.coordinator import leaders, seats
+from chimera.swarm.health import Scrutiny
 from chimera.swarm.worker import Worker
 from tests.planted.planting import after, before, bug
 
@@ -174,3 +175,22 @@ def sent_work_goes_elsewhere(patch: pytest.MonkeyPatch) -> None:
 @bug("G6", "a coordinator does not give a dead leader's shards away")
 def dead_leaders_shards_kept(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(leaders, "_take_from", lambda state, child, now, why: False)
+
+
+@bug("P6", "a worker runs what its former leader sent, though another one has adopted it")
+def former_leader_obeyed(patch: pytest.MonkeyPatch) -> None:
+    begin = Worker.begin
+    patch.setattr(
+        Worker, "begin",
+        lambda self, leader, dispatch, parts: begin(self, self.leader, dispatch, parts),
+    )  # fmt: skip
+
+
+@bug("P9", "a cancel that reaches a worker before its task does is dropped")
+def early_cancel_dropped(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Worker, "cancelled", lambda self, part: [])
+
+
+@bug("P3", "a leader that works is ended for a short silence")
+def busy_leader_condemned(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Scrutiny, "condemns", lambda self, state, ticks, now: True)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from chimera.errors import StoreFull, Unavailable
+from chimera.sim import clients
 from chimera.sim.disk import Disk
 from chimera.sim.leader import LeaderProcess
 from chimera.store.memory import MemoryJournal
@@ -163,3 +164,21 @@ def told_before_the_commit(patch: pytest.MonkeyPatch) -> None:
         self.later(0.05, lambda: real(self, shard, hosted, batch))
 
     patch.setattr(LeaderProcess, "_commit", changed)
+
+
+@bug("P1", "a zombie's intent to cancel is acknowledged, and the owner never hears of it")
+def cancel_without_a_fence(patch: pytest.MonkeyPatch) -> None:
+    _unfenced(patch, "cancel")
+
+
+@bug("P12", "two clients have one session, and a frame is recognised by its first id alone")
+def same_id_is_success(patch: pytest.MonkeyPatch) -> None:
+    def by_id(self: Any, arrival: Any) -> None:
+        for frame in self._disk.frames:
+            had, of = frame.arrival.of, arrival.of
+            if (had.session, had.first, had.count) == (of.session, of.first, of.count):
+                arrival.hash = frame.arrival.hash
+
+    start = clients._Session.__init__
+    patch.setattr(clients._Session, "__init__", lambda self, bits: start(self, 7))
+    before(patch, MemoryJournal, "_known", by_id)

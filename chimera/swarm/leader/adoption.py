@@ -150,18 +150,12 @@ def _take_out(
         shard.loaded.add(position)
         found += pieces_of(state, shard, frame)
     for piece in found:
-        _hold_keys(shard, piece)
-    shard.holding = [one for one in shard.holding if _find(found, one.position) is None]
-    return found
-
-
-def _hold_keys(shard: Shard, piece: Piece) -> None:
-    for position in range(piece.first, piece.stop) if piece.keys is not None else ():
-        key = piece.keys[position - piece.frame] if piece.keys is not None else None
-        if key is not None:
-            shard.keys.hold(position, key)
+        shard.keys.hold_all(piece)
+        for position in range(piece.first, piece.stop):
             if position in shard.keys.asleep:
                 shard.keys.drop_waiting(position)
+    shard.holding = [one for one in shard.holding if _find(found, one.position) is None]
+    return found
 
 
 def _give_back(state: State, shard: Shard, pieces: list[Piece]) -> None:
@@ -227,7 +221,8 @@ def serve(state: State, shard: Shard, now: Instant) -> list[Effect]:
         elsewhere.update(p for piece in pieces for p in range(piece.first, piece.stop))
     cancelled = shard.cancelling - elsewhere
     _end_cancelled(shard, drafts, cancelled)
-    out_of_stash(state, shard, [(p, p + 1) for p in cancelled])
+    for piece in out_of_stash(state, shard, [(p, p + 1) for p in cancelled]):
+        shard.keys.hold_all(piece)
     unstash(state, shard)
     return drafts.effects() + dispatch.fill(state, now)
 

@@ -156,8 +156,12 @@ def _load(state: State, worker: Worker, now: Instant) -> list[Effect]:
 
 
 def _screen(shard: Shard, piece: Piece, drafts: Drafts, now: Instant) -> Iterable[Piece]:
-    """A piece without the tasks whose deadline has passed."""
-    if piece.deadlines is None:
+    """A piece without the tasks whose deadline has passed.
+
+    Those with keys stand in their keys' order: a look at all that waits takes them out of it, or
+    their worker judges.
+    """
+    if piece.deadlines is None or piece.keys is not None:
         return (piece,)
     out: list[Piece] = []
     for position in range(piece.first, piece.stop):

@@ -219,12 +219,12 @@ def _end_waiting(
         draft.end(position, code, 0, body)
         # until this is recorded the schedule may show it: do not load it
         shard.loaded.add(position)
-        out_of_stash(state, shard, [(position, position + 1)])
-        waited, freed = shard.keys.drop_waiting(position)
+        shard.keys.drop_waiting(position)
+        for piece in out_of_stash(state, shard, [(position, position + 1)]):
+            shard.keys.hold_all(piece)
         for piece, parts in state.ready.remove(shard.number, position, position + 1):
             shard.keys.replaced(piece, parts)
-        for piece in freed if waited else ():
-            state.ready.push(piece, front=True)
+            shard.keys.hold_all(piece.part(position, position + 1))
     return drafts.effects()
 
 

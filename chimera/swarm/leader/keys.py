@@ -222,6 +222,13 @@ class KeyBook:
             self.flying[position] = key
             self.busy[key] = self.busy.get(key, 0) + 1
 
+    def hold_all(self, piece: Piece) -> None:
+        """None of these tasks is to run: their keys are busy until their outcomes are recorded."""
+        for position in range(piece.first, piece.stop):
+            key = piece.keys[position - piece.frame] if piece.keys is not None else None
+            if key is not None:
+                self.hold(position, key)
+
     def sleep(self, position: int) -> None:
         """A dispatched task waits for its retry: first of its key but for what came before it."""
         key = self.flying.get(position)
@@ -316,13 +323,12 @@ class KeyBook:
                 freed.append(key)
         return runs(piece, sorted(loose)) + self._next_of(freed)
 
-    def drop_waiting(self, position: int) -> tuple[bool, list[Piece]]:
-        """A task got its outcome without running: whether it waited, and what is ready now."""
+    def drop_waiting(self, position: int) -> None:
+        """A task gets its outcome without running: its key is busy until that is recorded."""
         key = self._waiting_key(position)
         if key is None:
-            return False, []
+            return
         queue = self.waiting[key]
-        was_first = queue[0] == position
         queue.remove(position)
         self.returned.discard(position)
         self.ranks.forget(position, key)
@@ -330,7 +336,7 @@ class KeyBook:
             del self.waiting[key]
         if self.asleep.pop(position, None) is None:
             self._unset_aside(self._source(position))
-        return True, self._next_of([key]) if was_first and queue else []
+        self.hold(position, key)
 
     def _waiting_key(self, position: int) -> str | None:
         if position in self.asleep:

@@ -130,7 +130,7 @@ def on_recorded(state: State, event: Recorded, now: Instant) -> list[Effect]:
         shard.loaded.discard(position)
         if shard.next_due is None or due < shard.next_due:
             shard.next_due = due
-    if shard.keys.flying:
+    if shard.keys.flying and shard.phase != "releasing":
         for piece in reversed(shard.keys.settle(pending.final)):
             state.ready.push(piece, front=True)
         dispatch.unhold(state, shard, now)

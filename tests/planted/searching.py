@@ -1,0 +1,18 @@
+"""Every planted bug, and the search for a seed that shows one: runs in processes of its own."""
+
+from __future__ import annotations
+
+from tests.planted import leader_bugs, other_bugs, store_bugs
+from tests.planted.planting import BUGS as BUGS
+
+#: modules that register bugs
+SOURCES = (store_bugs, leader_bugs, other_bugs)
+
+
+def search(job: tuple[str, int]) -> tuple[str, dict[str, object] | None]:
+    """A bug's name, and the first of so many seeds that catches it, with what it said."""
+    name, seeds = job
+    found = BUGS[name].first_caught(range(seeds))
+    if found is None:
+        return name, None
+    return name, {"seed": found.seed, "said": found.fault[:160]}
