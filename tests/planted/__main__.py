@@ -31,7 +31,7 @@ def table(caught: dict[str, dict[str, object]]) -> str:
 
 def _row(bug: Bug, found: dict[str, object] | None) -> str:
     if found is None:
-        return f"| {bug.rule} | {bug.what} | not caught | |"
+        return f"| {bug.rule} | {bug.what} | no seed kept yet | |"
     said = str(found["said"]).split(" ", 1)[0].rstrip(":")
     return f"| {bug.rule} | {bug.what} | {int(str(found['seed'])) + 1} | {said} |"
 
