@@ -14,7 +14,7 @@ from chimera.swarm.leader.dispatch import CANCELLED_BODY
 from chimera.swarm.leader.drafts import Drafts
 from chimera.swarm.leader.effects import Effect, PollHeld, TellCancelled
 from chimera.swarm.leader.events import Arrived, Held, Instant, NewFrame
-from chimera.swarm.leader.intake import Range, out_of_stash, pieces_of, unstash
+from chimera.swarm.leader.intake import Range, hold_keys, out_of_stash, pieces_of, unstash
 from chimera.swarm.leader.ready import Piece
 from chimera.swarm.leader.settle import take_in
 from chimera.swarm.leader.state import POLL_S, Flight, Shard, State
@@ -150,7 +150,7 @@ def _take_out(
         shard.loaded.add(position)
         found += pieces_of(state, shard, frame)
     for piece in found:
-        shard.keys.hold_all(piece)
+        hold_keys(shard, piece)
         for position in range(piece.first, piece.stop):
             if position in shard.keys.asleep:
                 shard.keys.drop_waiting(position)
@@ -222,7 +222,7 @@ def serve(state: State, shard: Shard, now: Instant) -> list[Effect]:
     cancelled = shard.cancelling - elsewhere
     _end_cancelled(shard, drafts, cancelled)
     for piece in out_of_stash(state, shard, [(p, p + 1) for p in cancelled]):
-        shard.keys.hold_all(piece)
+        hold_keys(shard, piece)
     unstash(state, shard)
     return drafts.effects() + dispatch.fill(state, now)
 

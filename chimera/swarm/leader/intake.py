@@ -119,6 +119,14 @@ def out_of_stash(state: State, shard: Shard, ranges: list[Range]) -> list[Piece]
     return found
 
 
+def hold_keys(shard: Shard, piece: Piece) -> None:
+    """None of these tasks is to run: their keys are busy until their outcomes are recorded."""
+    for position in range(piece.first, piece.stop):
+        key = piece.keys[position - piece.frame] if piece.keys is not None else None
+        if key is not None:
+            shard.keys.hold(position, key)
+
+
 def _split(
     ranges: tuple[Range, ...], by: list[Range]
 ) -> tuple[tuple[Range, ...], tuple[Range, ...]]:
@@ -221,10 +229,10 @@ def _end_waiting(
         shard.loaded.add(position)
         shard.keys.drop_waiting(position)
         for piece in out_of_stash(state, shard, [(position, position + 1)]):
-            shard.keys.hold_all(piece)
+            hold_keys(shard, piece)
         for piece, parts in state.ready.remove(shard.number, position, position + 1):
             shard.keys.replaced(piece, parts)
-            shard.keys.hold_all(piece.part(position, position + 1))
+            hold_keys(shard, piece.part(position, position + 1))
     return drafts.effects()
 
 

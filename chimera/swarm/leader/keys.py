@@ -222,13 +222,6 @@ class KeyBook:
             self.flying[position] = key
             self.busy[key] = self.busy.get(key, 0) + 1
 
-    def hold_all(self, piece: Piece) -> None:
-        """None of these tasks is to run: their keys are busy until their outcomes are recorded."""
-        for position in range(piece.first, piece.stop):
-            key = piece.keys[position - piece.frame] if piece.keys is not None else None
-            if key is not None:
-                self.hold(position, key)
-
     def sleep(self, position: int) -> None:
         """A dispatched task waits for its retry: first of its key but for what came before it."""
         key = self.flying.get(position)
