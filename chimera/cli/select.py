@@ -14,7 +14,7 @@ import click
 from chimera.cli.joining import AnyClient
 from chimera.cli.output import Output
 from chimera.cli.parse import past
-from chimera.errors import ChimeraError
+from chimera.errors import ChimeraError, NotFound
 from chimera.store.protocol import TaskRecord
 from chimera.swarm.policy import CLASSES
 
@@ -118,6 +118,8 @@ def act(
         except ChimeraError as error:
             if not by_filter:
                 raise
+            if isinstance(error, NotFound):
+                continue  # it ended, or was given up, since or before it was found
             fault = error
             out.notes.print(f"{one}: {error.message}", markup=False)
     out.result(rows, lambda: click.echo("\n".join(f"{one['id']} {one['done']}" for one in rows)))
