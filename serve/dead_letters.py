@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -87,17 +88,30 @@ async def replay_many(chosen: Selection, swarm: SwarmDep) -> Done:
     ids = [one async for one in _chosen(swarm, chosen)]
     if chosen.dry_run:
         return Done(ids=ids, dry_run=True)
-    return Done(ids=ids, new_ids=[(await swarm.replay(one)).id for one in ids])
+    made: dict[str, str] = {}
+    for one in ids:
+        with _passed_over(chosen):
+            made[one] = (await swarm.replay(one)).id
+    return Done(ids=list(made), new_ids=list(made.values()))
 
 
 @router.post("/discard", summary="Give many dead letters up")
 async def discard_many(chosen: Selection, swarm: SwarmDep) -> Done:
     """They stay failed, and cannot be replayed any more."""
     ids = [one async for one in _chosen(swarm, chosen)]
-    if not chosen.dry_run:
-        for one in ids:
+    if chosen.dry_run:
+        return Done(ids=ids, dry_run=True)
+    done: list[str] = []
+    for one in ids:
+        with _passed_over(chosen):
             await swarm.discard(one)
-    return Done(ids=ids, dry_run=chosen.dry_run)
+            done.append(one)
+    return Done(ids=done)
+
+
+def _passed_over(chosen: Selection) -> AbstractContextManager[None]:
+    """What a filter finds may have been given up; who names a task is told so."""
+    return suppress(NotFound) if chosen.ids is None else nullcontext()
 
 
 async def _chosen(swarm: AsyncSwarm, chosen: Selection) -> AsyncIterator[str]:

@@ -113,6 +113,9 @@ def test_dead_letters_are_listed_replayed_and_given_up(api):
     problem(api("POST", f"/v1/dead-letters/{ids[1]}/replay"), 404, "not_found")
     gone = api("POST", "/v1/dead-letters/discard", json={"ids": [ids[2]]})
     assert gone.json()["ids"] == [ids[2]]
+    rest = api("POST", "/v1/dead-letters/discard", json={"type": "client.fail"})
+    assert rest.status_code == 200, "a filter passes over what was given up"
+    assert not {ids[1], ids[2]} & set(rest.json()["ids"])
     good = api.submit(1).json()["id"]
     problem(api("GET", f"/v1/dead-letters/{good}"), 404, "not_found")
 
