@@ -24,7 +24,7 @@ from chimera.actors.recorder import Recorder
 from chimera.actors.shards import Shards, unix_ms
 from chimera.actors.traffic import Traffic
 from chimera.actors.waiters import FRAMES_MAX, OutcomesReply, Waiters
-from chimera.errors import ChimeraError, StaleTerm
+from chimera.errors import ChimeraError, Fenced, StaleTerm, Unavailable
 from chimera.frames import command, outcome
 from chimera.store.protocol import Filter, Receipt, TaskRecord
 from chimera.swarm.leader import events
@@ -128,6 +128,8 @@ class Leader:
             try:
                 record = self._find(shard, tenant, session, counter, bodies)
                 out.append(self._loop.ask(with_running(record, shard), record))
+            except (Unavailable, Fenced):
+                raise  # is about the shard: who asks must look who serves it now
             except ChimeraError as error:
                 out.append(error.to_wire())
         return out

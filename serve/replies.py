@@ -21,9 +21,15 @@ def _one(description: str, retry: bool = False) -> dict[str, Any]:
     return found
 
 
+#: a proxy answers so itself to what is no HTTP for it, such as a URL over 64 KiB
+_TEXT = {"text/plain": {"schema": {"type": "string"}}}
+
 #: what every route may answer
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    400: _one("The request is malformed."),
+    400: {
+        "description": "The request is malformed.",
+        "content": {MEDIA_TYPE: _REF, **_TEXT},
+    },
     404: _one("There is no such task, type or thing."),
     408: _one("The body came too slowly."),
     409: _one("It conflicts with what there is."),

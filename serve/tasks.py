@@ -11,7 +11,14 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from chimera.client import AsyncHandle, AsyncSwarm
 from chimera.client.listing import LIMIT_MAX
-from chimera.errors import ChimeraError, InvalidRequest, NotFound, TaskError, WaitTimeout
+from chimera.errors import (
+    ChimeraError,
+    InvalidRequest,
+    NotFound,
+    TaskError,
+    Unavailable,
+    WaitTimeout,
+)
 from chimera.serve.gateway import GatewayDep, SwarmDep
 from chimera.serve.models import (
     ENDED,
@@ -114,7 +121,7 @@ async def _after(
     """The task once it has ended, or after so many seconds as it is then."""
     try:
         await handle.wait(seconds)
-    except (WaitTimeout, TaskError):
+    except (WaitTimeout, TaskError, Unavailable):
         pass
     try:
         return await look(swarm, handle)
