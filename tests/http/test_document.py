@@ -85,7 +85,7 @@ def test_the_document_holds_for_thousands_of_cases(api, tmp_path):
         command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False
     )
     assert done.returncode == 0, done.stdout[-20000:] + done.stderr[-1000:]
-    assert int(re.search(r"(\d+) (?:generated|passed)", done.stdout)[1]) > 100, done.stdout[-800:]
+    assert int(re.search(r"(\d+) generated", done.stdout)[1]) > 100, done.stdout[-800:]
 
 
 @pytest.mark.parametrize("path", ["/admin/v1/leaders/{}/drain", "/admin/v1/regions/{}/scale"])
