@@ -99,7 +99,8 @@ def test_a_hundred_megabytes_pass_in_bounded_memory(api):
         told, last = bulk(api, (line for _ in range(10_000)))
         assert is_served(api)
     assert (last["accepted"], len(told)) == (10_000, 10_000)
-    assert memory.grown < 300 * MIB
+    # Serve's Python proxy keeps up to three copies of a body
+    assert memory.grown < 400 * MIB
 
 
 def test_a_body_without_end_is_cut_off(api):
