@@ -86,7 +86,7 @@ def test_a_duplicate_says_so(leaders):
         (["submit", "echo", "--deadline", "2020-01-01T00:00:00Z"], 1, "the deadline passed"),
         (["submit", "echo", "--key", ""], 1, "key is a text"),
         (["submit", "echo", "1", "--ndjson", "-"], 2, "no PAYLOAD"),
-        (["result", ids.format_id(1, 0, 1)], 3, "No such task"),
+        (["result", ids.format_id(1, 0, 1)], 3, "there is no task"),
         (["result", "x"], 1, "no task id"),
         (["submit", "echo", "--swarm", "Bad Name"], 2, "is not a name"),
     ],
