@@ -105,9 +105,9 @@ class ScaleOrder(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"workers": 2}]})
 
-    leaders: int | None = Field(default=None, ge=1, le=100)
-    workers: int | None = Field(default=None, ge=1, le=1000)
-    workers_max: int | None = Field(default=None, ge=0, le=1000)
+    leaders: int | None = Field(default=None, strict=True, ge=1, le=100)
+    workers: int | None = Field(default=None, strict=True, ge=1, le=1000)
+    workers_max: int | None = Field(default=None, strict=True, ge=0, le=1000)
 
 
 class Answer(BaseModel):

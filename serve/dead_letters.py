@@ -34,7 +34,7 @@ class Selection(BaseModel):
     )
     type: str | None = Field(default=None, max_length=200)
     tag: str | None = Field(default=None, max_length=128)
-    limit: int = Field(default=1000, ge=1, le=1000, description="How many at most.")
+    limit: int = Field(default=1000, strict=True, ge=1, le=1000, description="How many at most.")
     dry_run: bool = Field(default=False, strict=True, description="Only say which they are.")
 
 

@@ -31,13 +31,15 @@ class Options(BaseModel):
     idempotency_key: str | None = Field(default=None, min_length=1, max_length=KEY_BYTES_MAX,
         description="Makes a repeated request the same task; also as header `Idempotency-Key`.",
     )  # fmt: skip
-    delay_s: float | None = Field(default=None, ge=0, le=3.2e8, description="Run it so much later.")
+    delay_s: float | None = Field(default=None, strict=True, ge=0, le=3.2e8,
+        description="Run it so much later.",
+    )  # fmt: skip
     not_before: datetime | None = Field(default=None, description="Run it then, not before.")
     deadline: datetime | None = Field(default=None, description="Unless begun by then, it expires.")
     priority: Priority | None = None
     tags: list[str] = Field(default=[], max_length=TAGS_MAX, description="To find it by.")
-    max_attempts: int | None = Field(default=None, ge=1, le=1000)
-    attempt_timeout_s: float | None = Field(default=None, ge=0.001, le=2.6e6)
+    max_attempts: int | None = Field(default=None, strict=True, ge=1, le=1000)
+    attempt_timeout_s: float | None = Field(default=None, strict=True, ge=0.001, le=2.6e6)
 
     def given(self) -> dict[str, Any]:
         """As keyword arguments of `submit`."""

@@ -15,6 +15,8 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.servers.processes import free_ports
+
 #: one of each server for all directories of tests
 pytest_plugins = ("tests.servers.fixtures",)
 
@@ -75,6 +77,12 @@ def ray_cluster() -> Iterator[RayCluster]:
         os.environ.pop("RAY_TMPDIR")
         _wait_until_ended()  # what still runs would make the directory anew
         shutil.rmtree(temp_dir, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def http_port(ray_cluster: RayCluster) -> int:
+    """Where every gateway of the session listens: a Serve that runs cannot move to another port."""
+    return free_ports(1)[0]
 
 
 def _left_behind() -> list[psutil.Process]:

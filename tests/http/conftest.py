@@ -7,18 +7,18 @@ import pytest
 from chimera.actors import boot
 from chimera.config import make_spec
 from chimera.serve import deployment
-from tests.http.kit import DEADLINE_S, SWARM, Api, free_port
+from tests.http.kit import DEADLINE_S, SWARM, Api
 
 
 @pytest.fixture(scope="package")
-def spec(tmp_path_factory):
+def spec(tmp_path_factory, http_port):
     return make_spec(
         {
             "name": SWARM,
             "handlers": ["tests.swarm.client_handlers", "tests.http.handlers"],
             "data_dir": str(tmp_path_factory.mktemp("gateway")),
             "shards": 4,
-            "http": {"port": free_port()},
+            "http": {"port": http_port},
         }
     )
 

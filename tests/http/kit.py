@@ -19,12 +19,6 @@ MARK = "CHIMERA_TEST_SESSION"
 EDGE = ("ServeReplica", "ProxyActor")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 class Api:
     """Requests of one tenant."""
 

@@ -11,7 +11,8 @@ import pytest
 from chimera.errors import SpecError
 from chimera.serve import deployment
 from chimera.swarm.spec import HttpSpec
-from tests.http.kit import NDJSON, SWARM, Api, bulk, free_port, lines, problem
+from tests.http.kit import NDJSON, SWARM, Api, bulk, lines, problem
+from tests.servers.processes import free_ports
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -138,7 +139,7 @@ def test_it_listens_on_loopback_only_and_says_when_a_port_is_taken(url, monkeypa
     with pytest.raises(SpecError, match="not on loopback"):
         deployment.up(SWARM, HttpSpec(host="0.0.0.0"))
     with pytest.raises(SpecError, match="already listens on"):
-        deployment.up(SWARM, HttpSpec(port=free_port()))
+        deployment.up(SWARM, HttpSpec(port=free_ports(1)[0]))
     # a first gateway in its cluster, with the port in use by another program
     monkeypatch.setattr(deployment, "_runs", lambda: False)
     with socket.socket() as other:

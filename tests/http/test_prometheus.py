@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.http.kit import free_port
+from tests.servers.processes import free_ports
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -37,7 +37,7 @@ def prometheus(api, tmp_path):
     subprocess.run(["promtool", "check", "config", config], check=True, capture_output=True)
     text = config.read_text().replace("127.0.0.1:8000", api.url.removeprefix("http://"))
     (tmp_path / "prometheus.yml").write_text(text.replace("interval: 5s", "interval: 1s"))
-    where = f"127.0.0.1:{free_port()}"
+    where = f"127.0.0.1:{free_ports(1)[0]}"
     with (tmp_path / "log").open("wb") as log:
         server = subprocess.Popen(
             ["prometheus", f"--config.file={tmp_path}/prometheus.yml",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import socket
 
 import pytest
 from click.testing import CliRunner
@@ -17,6 +16,7 @@ from chimera.cli import reference
 from chimera.cli.main import main
 from chimera.config import make_spec
 from chimera.serve import deployment
+from tests.servers.processes import free_ports
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -36,18 +36,12 @@ LINES = [
 ]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
-def url(ray_cluster, tmp_path_factory):
+def url(ray_cluster, http_port, tmp_path_factory):
     spec = make_spec(
         {
             "name": SWARM, "handlers": ["tests.swarm.ways_in_handlers"], "shards": 2,
-            "data_dir": str(tmp_path_factory.mktemp("ways")), "http": {"port": free_port()},
+            "data_dir": str(tmp_path_factory.mktemp("ways")), "http": {"port": http_port},
         }
     )  # fmt: skip
     boot.up(spec, timeout_s=DEADLINE_S)
@@ -146,7 +140,7 @@ def test_a_filter_passes_over_dead_letters_that_were_given_up(here, ids, url, mo
 
 
 def test_a_gateway_that_is_no_gateway_or_not_there_is_told(here):
-    done = run(f"chimera submit mail.send --url http://127.0.0.1:{free_port()}")
+    done = run(f"chimera submit mail.send --url http://127.0.0.1:{free_ports(1)[0]}")
     assert (done.exit_code, "no gateway answers" in done.stderr) == (1, True), done.stderr
     done = run("chimera submit mail.send --url nonsense")
     assert (done.exit_code, "is no URL" in done.stderr) == (1, True), done.stderr
