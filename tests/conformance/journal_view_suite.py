@@ -84,6 +84,20 @@ class ListSuite:
         assert (record.tags, record.key, record.priority) == (("x", "y"), None, 1)
         assert journal.list(Filter(), 1, 9)[0].key == "k"
 
+    def test_what_is_rare_is_found_among_many_frames(self, bench: Bench):
+        journal = bench.owned()
+        names = [f"k{at}" for at in range(300)]
+        accept(journal, *(frame(at, 1, keys=[names[at]], tags=[["x"]]) for at in range(300)))
+        for at in (0, 7, 150, 299):
+            settle(journal, singles=(single(at, CANCELLED),))
+        first = journal.list(Filter(state="cancelled"), None, 3)
+        assert [record.position for record in first] == [299, 150, 7]
+        assert [record.key for record in first] == ["k299", "k150", "k7"]
+        assert [r.position for r in journal.list(Filter(state="cancelled"), 7, 3)] == [0]
+        queued = journal.list(Filter(state="queued", tag="x"), None, 500)
+        assert [r.position for r in queued] == sorted({*range(300)} - {0, 7, 150, 299})[::-1]
+        assert [r.key for r in queued] == [f"k{r.position}" for r in queued]
+
     def test_one_task_is_found_by_its_id_and_tenant(self, bench: Bench):
         journal = bench.owned()
         accept(journal, frame(10, 3, keys=["a", "b", "c"], tags=[[], ["x"], []]), now=NOW + 1)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,18 @@ from chimera.store.journal import SqliteJournal
 from chimera.store.memory import MemoryJournal
 from chimera.store.memory_disk import MemoryDisk
 from chimera.store.postgres import PostgresJournal
-from tests.conformance.journal_kit import SHARD, Bench
+from chimera.store.postgres.link import Link
+from chimera.store.protocol import Filter
+from tests.conformance.journal_kit import (
+    FAILED,
+    OK,
+    SHARD,
+    Bench,
+    accept,
+    frame,
+    settle,
+    single,
+)
 from tests.conformance.journal_side_suite import (
     CancelSuite,
     IdempotencySuite,
@@ -66,3 +78,29 @@ class TestPostgresJournal(_All):
         bench = Bench(lambda **options: PostgresJournal(database, SHARD, **options))
         yield bench
         bench.close()
+
+    def test_a_page_takes_as_many_questions_however_long_it_is(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ):
+        journal = bench.owned()
+        accept(journal, *(frame(at, 1, keys=["k"], tags=[["x"]]) for at in range(200)))
+        settle(journal, singles=[single(at, FAILED if at % 3 else OK) for at in range(0, 200, 2)])
+        asked = 0
+        drive = Link.drive
+
+        def counted(link: Link, work: Coroutine[Any, Any, Any]) -> Any:
+            nonlocal asked
+            asked += 1
+            return drive(link, work)
+
+        monkeypatch.setattr(Link, "drive", counted)
+
+        def questions(where: Filter, limit: int) -> int:
+            nonlocal asked
+            journal.list(where, None, limit)  # statements are prepared
+            asked = 0
+            assert len(journal.list(where, None, limit)) == limit
+            return asked
+
+        for where in (Filter(), Filter(tag="x"), Filter(state="failed"), Filter(type="t")):
+            assert questions(where, 60) <= questions(where, 4) <= 12, where

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from chimera.errors import CorruptFrame
 from chimera.frames import outcome
-from chimera.store.journal.reads import Execute, FrameView, view
+from chimera.store.journal.reads import FrameView, views
+from chimera.store.journal.shelf import SPANS_MAX, Execute
 from chimera.store.protocol import Filter, TaskRecord
 
 #: tables that hold just the tasks of a state, a row a task
@@ -24,22 +27,45 @@ _HAS_OUTCOME = f"""
 """
 
 
+#: a round looks at no more tasks, however few pass
+_TASKS_MAX = 65_536
+#: and at so many times more than the one before
+_GROWTH = 8
+
+
 def list_tasks(
     execute: Execute, shard: int, where: Filter, cursor: int | None, limit: int
 ) -> list[TaskRecord]:
-    """Tasks below the cursor that pass the filter."""
+    """Tasks below the cursor that pass the filter.
+
+    In rounds of a constant number of queries: one round, if all that is looked at passes.
+    """
     found: list[TaskRecord] = []
-    frame: FrameView | None = None
-    for position in _candidates(execute, where, 1 << 62 if cursor is None else cursor):
-        if len(found) >= limit:
+    candidates = _candidates(execute, where, 1 << 62 if cursor is None else cursor)
+    quota = limit
+    while len(found) < limit and (spans := _some(candidates, quota)):
+        frames = views(execute, shard, [start for start, _ in spans])
+        starts = [frame.position for frame in frames]
+        for start, stop in spans:
+            at = bisect_right(starts, start) - 1
+            if at < 0 or start >= starts[at] + frames[at].count:
+                continue  # swept
+            for position in reversed(range(start, stop)):
+                index = position - starts[at]
+                if len(found) < limit and _passes(frames[at], index, where):
+                    found.append(frames[at].record(index, bodies=False))
+        quota = min(quota * _GROWTH, _TASKS_MAX)
+    return found
+
+
+def _some(candidates: Iterator[tuple[int, int]], quota: int) -> list[tuple[int, int]]:
+    """The next spans, until there are so many tasks in them, or as many as a shelf takes."""
+    found = []
+    for start, stop in islice(candidates, SPANS_MAX):
+        found.append((start, stop))
+        quota -= stop - start
+        if quota <= 0:
             break
-        if frame is None or not frame.position <= position < frame.position + frame.count:
-            frame = view(execute, shard, position)
-            if frame is None:
-                continue
-        index = position - frame.position
-        if _passes(frame, index, where):
-            found.append(frame.record(index, bodies=False))
     return found
 
 
@@ -55,8 +81,8 @@ def _passes(frame: FrameView, index: int, where: Filter) -> bool:
         return True  # found by its row in the table of tags
 
 
-def _candidates(execute: Execute, where: Filter, below: int) -> Iterator[int]:
-    """Positions that may pass, newest first."""
+def _candidates(execute: Execute, where: Filter, below: int) -> Iterator[tuple[int, int]]:
+    """Spans of positions that may pass, each within a frame, newest first."""
     values: tuple[Any, ...] = (below,)
     if where.tag is not None:
         query, values = "tags WHERE position < ? AND tag = ?", (below, where.tag)
@@ -66,10 +92,10 @@ def _candidates(execute: Execute, where: Filter, below: int) -> Iterator[int]:
         yield from _of_frames(execute, where, below)
         return
     for (position,) in execute(f"SELECT position FROM {query} ORDER BY position DESC", values):
-        yield position
+        yield position, position + 1
 
 
-def _of_frames(execute: Execute, where: Filter, below: int) -> Iterator[int]:
+def _of_frames(execute: Execute, where: Filter, below: int) -> Iterator[tuple[int, int]]:
     source, condition = "commands c", "swept IS NULL"
     if where.state == "queued":
         source, condition = "open_frames c", "true"
@@ -89,4 +115,4 @@ def _of_frames(execute: Execute, where: Filter, below: int) -> Iterator[int]:
             "byte": bytes((code,)),
         },
     ):
-        yield from range(min(position + count, below) - 1, position - 1, -1)
+        yield position, min(position + count, below)

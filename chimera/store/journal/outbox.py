@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from chimera.frames import outcome
-from chimera.store.journal.reads import Execute, FrameView, view
+from chimera.store.journal.reads import FrameView, view
+from chimera.store.journal.shelf import Execute
 from chimera.store.journal.txn import Txn
 from chimera.store.protocol import Entry, Single, TaskRecord
 

@@ -2,47 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from chimera.errors import CorruptFrame, NotFound
 from chimera.frames import command, ids, outcome
-from chimera.store.journal import receipts, schedule, states
+from chimera.store.journal import receipts, schedule
+from chimera.store.journal.shelf import META, Execute, Row, Shelf, holding
 from chimera.store.protocol import Outcomes, Single, TaskRecord
-
-Execute = Callable[..., Any]
-
-_META = "position, count, tenant, session, first, type, priority, flags, at, receipt, replay_of"
 
 
 class FrameView:
     """A command frame and what became of its tasks; reads its blob only when something asks."""
 
-    def __init__(self, execute: Execute, shard: int, row: tuple[Any, ...]) -> None:
+    def __init__(self, execute: Execute, shard: int, row: Row, shelf: Shelf) -> None:
         (
             self.position, self.count, self.tenant, self._session, self._first, self.type,
             self._priority, self._flags, self._at, receipt, self._replay_of,
         ) = row  # fmt: skip
         self._execute = execute
         self._shard = shard
+        self._shelf = shelf
         self.skipped, _ = receipts.unpack(receipt)
-        self.states = states.load(
-            execute, self.position, self.count, receipts.skips(self.skipped, self.count)
+        self.states = shelf.states(
+            self.position, self.count, receipts.skips(self.skipped, self.count)
         )
-        self._parked = {
-            position: (due, attempt)
-            for position, due, attempt in execute(
-                "SELECT position, due, attempt FROM schedule WHERE position >= ? AND position < ?",
-                (self.position, self.position + self.count),
-            )
-        }
         self._cutter: schedule.Cutter | None = None
 
     def state(self, index: int) -> str | None:
         """queued, scheduled or the outcome's name; None if the task was skipped."""
         state = self.states[index]
         if state == outcome.OPEN:
-            return "scheduled" if self.position + index in self._parked else "queued"
+            return "scheduled" if self.position + index in self._shelf.parked else "queued"
         return outcome.NAMES.get(state)
 
     def tags(self, index: int) -> tuple[str, ...]:
@@ -51,14 +41,13 @@ class FrameView:
     def cutter(self) -> schedule.Cutter:
         """The decoded frame. Raises CorruptFrame."""
         if self._cutter is None:
-            _, frame = schedule.read_command(self._execute, self.position)
-            self._cutter = schedule.Cutter(frame)
+            self._cutter = schedule.Cutter(self._shelf.blob(self.position))
         return self._cutter
 
     def record(self, index: int, bodies: bool) -> TaskRecord:
         """All of one task. Raises CorruptFrame for an open one whose frame cannot be read."""
         position = self.position + index
-        due, attempt = self._parked.get(position, (None, 1))
+        due, attempt = self._shelf.parked.get(position, (None, 1))
         attempts, settled_at, body, claimed = attempt - 1, None, None, False
         if self.states[index] != outcome.OPEN:
             attempts, settled_at, body, claimed = self._outcome(position, bodies)
@@ -89,9 +78,9 @@ class FrameView:
             due=due,
             key=key,
             tags=tags,
-            cancel_requested=self._has("SELECT 1 FROM cancels WHERE position = ?", position),
+            cancel_requested=position in self._shelf.cancels,
             replay_of=self._replay_of,
-            replayed_as=self._replayed_as(position),
+            replayed_as=self._replayed_as(index),
             payload=payload,
             body=body,
             body_is_claim=claimed,
@@ -99,19 +88,13 @@ class FrameView:
 
     def _outcome(self, position: int, bodies: bool) -> tuple[int, int, bytes | None, bool]:
         """Attempts, time, body and whether it is a claim check. A single row wins (P8)."""
-        single = self._execute(
-            "SELECT attempts, at, body FROM singles WHERE position = ?", (position,)
-        ).fetchone()
+        single = self._shelf.singles.get(self.position, {}).get(position)
         if single is not None:
-            attempts, at, body = single
-            return attempts, at, body if bodies else None, False
-        for seq, start, count, attempt, at, found in self._execute(
-            "SELECT seq, position, count, attempt, at, states FROM outcomes"
-            " WHERE position >= ? AND position <= ?",
-            (self.position, position),
-        ).fetchall():
+            _, attempts, at = single
+            return attempts, at, self._single(position) if bodies else None, False
+        for seq, start, count, attempt, at, found in self._shelf.outcomes.get(self.position, ()):
             index = position - start
-            if index >= count or (found is not None and not found[index]):
+            if not 0 <= index < count or (found is not None and not found[index]):
                 continue
             if not bodies:
                 return attempt, at, None, False
@@ -121,28 +104,28 @@ class FrameView:
             return attempt, at, outcome.body(frame, index)[1], index in claims
         raise NotFound(f"no outcome of the task at position {position}")
 
-    def _has(self, query: str, position: int) -> bool:
-        return self._execute(query, (position,)).fetchone() is not None
+    def _single(self, position: int) -> bytes:
+        query = "SELECT body FROM singles WHERE position = ?"
+        body: bytes = self._execute(query, (position,)).fetchone()[0]
+        return body
 
-    def _replayed_as(self, position: int) -> str | None:
-        row = self._execute(
-            "SELECT session, first FROM dead JOIN commands ON commands.position = dead.replayed"
-            " WHERE dead.position = ?",
-            (position,),
-        ).fetchone()
+    def _replayed_as(self, index: int) -> str | None:
+        if self.states[index] != outcome.FAILED:
+            return None
+        row = self._shelf.replays.get(self.position + index)
         return row and ids.format_id(receipts.unsigned(row[0]), self._shard, row[1])
+
+
+def views(execute: Execute, shard: int, positions: Sequence[int]) -> list[FrameView]:
+    """The frames that hold the positions, in their order, unless they were swept."""
+    shelf = Shelf(execute, holding(execute, positions))
+    return [FrameView(execute, shard, row, shelf) for row in shelf.rows]
 
 
 def view(execute: Execute, shard: int, position: int) -> FrameView | None:
     """The frame that holds a position, unless it was swept."""
-    row = execute(
-        f"SELECT {_META} FROM commands WHERE position <= ? AND swept IS NULL"
-        " ORDER BY position DESC LIMIT 1",
-        (position,),
-    ).fetchone()
-    if row is None or row[0] + row[1] <= position:
-        return None
-    return FrameView(execute, shard, row)
+    found = views(execute, shard, (position,))
+    return found[0] if found else None
 
 
 def find(
@@ -150,13 +133,13 @@ def find(
 ) -> TaskRecord:
     """One task by the parts of its id; an alias resolves to the first (P14)."""
     row = execute(
-        f"SELECT {_META}, swept FROM commands"
+        f"SELECT {META}, swept FROM commands"
         " WHERE tenant = ? AND session = ? AND first <= ? ORDER BY first DESC LIMIT 1",
         (tenant, receipts.signed(session), counter),
     ).fetchone()
     if row is None or row[4] + row[1] <= counter or row[-1] is not None:
         raise NotFound
-    found = FrameView(execute, shard, row[:-1])
+    found = FrameView(execute, shard, row[:-1], Shelf(execute, [row[:-1]]))
     index = counter - row[4]
     for skip in found.skipped:
         if skip.index == index:

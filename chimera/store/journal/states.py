@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from chimera.frames import outcome
@@ -15,14 +15,28 @@ Execute = Callable[..., Any]
 
 def load(execute: Execute, position: int, count: int, skips: bytes | None) -> bytearray:
     """A byte a task of the command frame at `position`: its state, OPEN if it has none."""
+    span = position, position + count
+    rows = execute(
+        "SELECT position, count, states FROM outcomes WHERE position >= ? AND position < ?", span
+    )
+    singles = execute(
+        "SELECT position, state FROM singles WHERE position >= ? AND position < ?", span
+    )
+    return merge(position, count, skips, rows, singles)
+
+
+def merge(
+    position: int,
+    count: int,
+    skips: bytes | None,
+    rows: Iterable[tuple[int, int, bytes | None]],
+    singles: Iterable[tuple[int, int]],
+) -> bytearray:
+    """The same of rows of outcomes (position, count, states) and of singles (position, state)."""
     states = bytearray(count)
     if skips is not None:
         states[:] = skips.translate(_SKIP)
-    stop = position + count
-    for at, size, found in execute(
-        "SELECT position, count, states FROM outcomes WHERE position >= ? AND position < ?",
-        (position, stop),
-    ):
+    for at, size, found in rows:
         start = at - position
         if found is None:
             states[start : start + size] = bytes((outcome.SUCCEEDED,)) * size
@@ -30,10 +44,7 @@ def load(execute: Execute, position: int, count: int, skips: bytes | None) -> by
             for index, state in enumerate(found, start):
                 if state:
                     states[index] = state
-    for at, state in execute(
-        "SELECT position, state FROM singles WHERE position >= ? AND position < ?",
-        (position, stop),
-    ):
+    for at, state in singles:
         states[at - position] = state
     return states
 
