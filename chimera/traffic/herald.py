@@ -12,8 +12,9 @@ import secrets
 import threading
 import time
 from collections import deque
+from typing import TypeAlias
 
-from chimera.bus.protocol import Record, Topic, first_error
+from chimera.bus.protocol import Topic, first_error
 from chimera.contracts.cloudevents import Envelope
 from chimera.contracts.events import Event
 from chimera.errors import ChimeraError
@@ -29,13 +30,16 @@ BATCH_MAX = 500
 PUBLISH_S = 5.0
 AGAIN_S = 1.0
 
+#: where to, what, its attributes, and what it is about
+_Told: TypeAlias = tuple[Topic, Event, Envelope, str]
+
 
 class Herald:
     """Publishes events in a thread of its own. `tell` never waits and never fails."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._waiting: deque[tuple[Topic, Event, Envelope, str]] = deque(maxlen=WAITING_MAX)
+        self._waiting: deque[_Told] = deque(maxlen=WAITING_MAX)
         self._changed = threading.Condition()
         self._closed = False
         self._run_id = secrets.token_hex(4)
@@ -62,31 +66,32 @@ class Herald:
         self._thread.join(timeout)
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                while not self._waiting and not self._closed:
-                    self._changed.wait()
-                batch = list(itertools.islice(self._waiting, BATCH_MAX))
-                if not batch:
-                    return
-            try:
-                fault = first_error(
-                    self._broker.bus.publish([self._record(*one) for one in batch], PUBLISH_S)
-                )
-            except (ChimeraError, ValueError) as error:
-                fault = error if isinstance(error, ChimeraError) else ChimeraError(str(error))
-            if fault is None:
-                self._forget(len(batch))
-            else:
-                _log.warning("%d events wait for the broker: %s", len(self._waiting), fault)
+        while batch := self._next():
+            while (fault := self._publish(batch)) is not None:
+                waiting = len(batch) + len(self._waiting)
+                _log.warning("%d events wait for the broker: %s", waiting, fault)
                 if self._closed:
                     return
                 time.sleep(AGAIN_S)
 
-    def _record(self, topic: Topic, event: Event, named: Envelope, subject: str) -> Record:
-        return self._broker.writer.record(topic, 0, event, named, subject.replace("/", "."))
-
-    def _forget(self, count: int) -> None:
+    def _next(self) -> list[_Told]:
+        """What is to be told next; nothing once all was told and the herald is closed."""
         with self._changed:
-            for _ in range(min(count, len(self._waiting))):
-                self._waiting.popleft()
+            while not self._waiting and not self._closed:
+                self._changed.wait()
+            return [self._waiting.popleft() for _ in range(min(BATCH_MAX, len(self._waiting)))]
+
+    def _publish(self, batch: list[_Told]) -> ChimeraError | None:
+        """Publish all that can be written; why that cannot be done just now."""
+        records = []
+        try:
+            for topic, event, named, subject in batch:
+                word = subject.replace("/", ".")
+                try:
+                    records.append(self._broker.writer.record(topic, 0, event, named, word))
+                except ValueError as error:  # it will never be written: no others wait for it
+                    self.dropped += 1
+                    _log.warning("an event of %s is not told: %s", subject, error)
+            return first_error(self._broker.bus.publish(records, PUBLISH_S))
+        except ChimeraError as error:
+            return error
