@@ -72,7 +72,7 @@ def reference() -> str:
         usage = command.collect_usage_pieces(click.Context(command))
         text.append(f"`{typed} {' '.join(usage)}`\n\n{_prose(command)}\n")
         if lines := examples(command):
-            text.append("\n```\n" + "\n".join(lines) + "\n```\n")
+            text.append("\n```sh\n" + "\n".join(lines) + "\n```\n")
         rows = [_row(one) for one in command.params
                 if isinstance(one, click.Option) and not {*one.opts} & {*COMMON}]  # fmt: skip
         if rows:
