@@ -13,8 +13,11 @@ from chimera.cli import contexts
 from chimera.cli.output import missing
 from chimera.errors import ChimeraError
 
-#: commands inside groups
-_INNER = ("list", "show", "cancel", "replay", "discard", "view")
+#: group → commands inside it that take what a context says
+_INNER = {
+    "tasks": ("list", "show", "cancel"), "dlq": ("list", "show", "replay", "discard"),
+    "config": ("view",),
+}  # fmt: skip
 #: command → its module in this package, in the order in which help lists them
 COMMANDS = (
     "up", "down", "dev", "status", "top", "apply", "scale", "drain", "pause", "resume", "submit",
@@ -61,11 +64,13 @@ def _from_context(command: str | None) -> dict[str, Any]:
     if command == "context":
         return {}  # must work when the file is damaged, and sets what it is given
     try:
-        said: dict[str, Any] = {**contexts.load().used().given()}
+        given = contexts.load().used().given()
     except ChimeraError as fault:
         raise click.ClickException(fault.message) from fault
-    for name in (*COMMANDS, *_INNER):
-        said[name] = said
+    said: dict[str, Any] = dict.fromkeys(COMMANDS, given)
+    for group, inner in _INNER.items():
+        # of groups only: a command takes what has the name of one of its options for that
+        said[group] = {**given, **dict.fromkeys(inner, given)}
     said["registry"] = {}  # its URL is another one
     return said
 

@@ -10,7 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from chimera.cli.main import COMMANDS, main
+from chimera.cli.main import COMMANDS, _from_context, main
 from chimera.cli.output import Output, command
 from tests.unit.cli.kit import chimera
 
@@ -31,6 +31,17 @@ def test_every_command_has_help_and_the_common_options(typed):
     assert run.exit_code == 0, run.output
     assert "--json" in run.stdout
     assert "--debug" in run.stdout
+
+
+@pytest.mark.parametrize("typed", leaves())
+def test_no_option_takes_a_command_of_its_name_for_its_default(typed):
+    context = click.Context(main)
+    context.default_map = _from_context(typed.split()[0])
+    for name in typed.split():
+        below = context.command.get_command(context, name)
+        context = click.Context(below, parent=context, info_name=name)
+    given = (context.default_map or {}).values()
+    assert all(isinstance(value, str) for value in given)
 
 
 def test_help_lists_the_commands():
