@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chimera import names
-from chimera.actors import code
+from chimera.actors import backends, code
 from chimera.actors.access import (
     CALL_S,
     LOOK_S,
@@ -74,13 +74,15 @@ def up(
 
     To do it again changes nothing. `on_progress` is told each step, and what is waited for.
     Raises HandlerLoadError, SpecError (the living swarm cannot become that), StoreMismatch,
-    WrongVersion; and WaitTimeout, with what was missing, while the swarm goes on starting.
+    WrongVersion, BusUnauthorized, StoreRefused; and WaitTimeout, with what was missing, while the
+    swarm goes on starting.
     """
     until = time.monotonic() + timeout_s
     check_version()
     with code.as_actors_see():
         types = len(registry.load(spec.handlers))
     on_progress(f"{types} task types in {', '.join(spec.handlers)}")
+    backends.check(spec, on_progress)
     connect()
     cluster = Cluster(names.namespace(spec.name))
     handle, made = _orchestrator(cluster, spec, classes, until, on_progress)
@@ -88,7 +90,9 @@ def up(
     _ensure_gates(cluster, spec)
     if not made:
         _apply(cluster, handle, spec, on_progress)
-    return _wait_until_ready(cluster, handle, made, until, on_progress)
+    found = _wait_until_ready(cluster, handle, made, until, on_progress)
+    backends.wait(spec, until, on_progress)
+    return found
 
 
 def _orchestrator(
@@ -206,6 +210,7 @@ def up_region(
     check_version()
     with code.as_actors_see():
         registry.load(spec.handlers)
+    backends.check(spec, on_progress)
     connect()
     cluster = Cluster(names.namespace(spec.name))
     config = CoordinatorConfig(

@@ -7,7 +7,8 @@ ChimeraError
 │   ├── BadRecord · UnknownSchema · RegistryFault
 │   └── SpecError · HandlerLoadError
 ├── Unavailable               try again: `retry_after` says when
-│   └── Overloaded · NotOwner · StoreFull · JournalBroken · NotReady · BusUnavailable
+│   ├── Overloaded · NotOwner · NotReady · BusUnavailable
+│   └── StoreFull · StoreRefused · JournalBroken
 ├── OutcomeUnknown            it may or may not have been accepted: ask by id
 ├── WaitTimeout · NotFound
 ├── TaskError                 a task ended otherwise than well
@@ -186,6 +187,12 @@ class StoreFull(Unavailable):
 
     code = "store_full"
     status = 507
+
+
+class StoreRefused(Unavailable):
+    """The database refuses user or password: somebody must mend that first."""
+
+    code = "store_refused"
 
 
 class JournalBroken(Unavailable):

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from tests.servers.postgres import own_postgres, postgres
-
-__all__ = ["own_postgres", "postgres"]
-
 pytest.register_assert_rewrite(
     "tests.conformance.bus_ack_suite",
     "tests.conformance.bus_fault_suite",

@@ -12,9 +12,8 @@ import pytest
 from chimera.cli.status import plain
 from chimera.store.archive import Archive
 from tests.guarantees.kit import Lines, notes, open_gate, payloads, times_run, until
-from tests.servers.postgres import Postgres, own_postgres
+from tests.servers.postgres import Postgres
 
-__all__ = ["own_postgres"]
 pytestmark = pytest.mark.cluster
 
 

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.servers.kafka import Kafka
+from tests.servers.postgres import own_postgres, postgres, small_space
 from tests.servers.rabbitmq import RabbitMQ
+
+__all__ = ["kafka", "own_postgres", "postgres", "rabbitmq", "small_space"]
 
 
 @pytest.fixture(scope="session")

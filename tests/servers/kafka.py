@@ -12,15 +12,20 @@ import shutil
 from pathlib import Path
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (
+    AdminClient,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
 
 from tests.servers.certificates import Certificates, issue
 from tests.servers.jars import jars, java
-from tests.servers.processes import Server, free_ports, run
+from tests.servers.processes import READY_S, Server, free_ports, run
 
 VERSION = "4.4.0"
-#: users with a password, and no rights but those that a test grants
-USERS = {"leader": "leader-secret", "client": "client-secret"}
+#: users with a password, and no rights but those that a test grants; `swarm` may do everything
+USERS = {"leader": "leader-secret", "client": "client-secret", "swarm": "swarm-secret"}
 
 _SETTINGS = """
 process.roles=broker,controller
@@ -43,7 +48,7 @@ ssl.truststore.type=PEM
 ssl.truststore.location={ca}
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 allow.everyone.if.no.acl.found=false
-super.users=User:ANONYMOUS
+super.users=User:ANONYMOUS;User:swarm
 log.dirs={data}
 auto.create.topics.enable=false
 default.replication.factor={copies}
@@ -112,6 +117,14 @@ class Kafka:
     def admin(self) -> AdminClient:
         """An administrator of the cluster."""
         return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 2})
+
+    def set_password(self, user: str, password: str) -> None:
+        """From now on; who is connected already stays so."""
+        how = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+        change = UserScramCredentialUpsertion(user, how, password.encode())
+        admin = self.admin()  # its answers end with it
+        for future in admin.alter_user_scram_credentials([change]).values():
+            future.result(READY_S)
 
     def start(self) -> None:
         for node in self.nodes:

@@ -7,8 +7,10 @@ import contextlib
 import os
 import pwd
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +162,45 @@ def fresh(*settings: str) -> Iterator[Postgres]:
 def postgres() -> Iterator[Postgres]:
     """One server for all tests, which take databases of their own; nobody stops it."""
     yield from fresh("fsync=off")
+
+
+@dataclass(frozen=True)
+class SmallSpace:
+    """A database on a disk of its own, which has little room."""
+
+    url: str
+    disk: Path
+
+    def fill(self) -> None:
+        """Leave no room at all."""
+        with (self.disk / "filler").open("ab", buffering=0) as file:
+            for size in (1 << 20, 4096, 1):
+                with contextlib.suppress(OSError):
+                    while True:
+                        file.write(b"\0" * size)
+
+    def free(self) -> None:
+        """Give the room back that `fill` took."""
+        (self.disk / "filler").unlink()
+
+
+@pytest.fixture
+def small_space(postgres: Postgres) -> Iterator[SmallSpace]:
+    """Skips where no disk can be mounted."""
+    name = f"s{os.urandom(4).hex()}"
+    disk = postgres.home / name
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64m,mode=777", "tmpfs", str(disk)]
+    if os.getuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a small disk takes the right to mount one")
+    (disk / "space").mkdir()
+    shutil.chown(disk / "space", "postgres")
+    postgres.ask(f"create tablespace {name} location '{disk}/space'")
+    postgres.ask(f"create database {name} tablespace {name}")
+    yield SmallSpace(postgres.url(name), disk)
+    postgres.ask(f"drop database {name} with (force)")
+    postgres.ask(f"drop tablespace {name}")
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ ADMIN = ("admin", "admin-secret")
 #: users with a password, and rights on what their pattern names: configure, write, read
 USERS: Mapping[str, tuple[str, str, str, str]] = {
     "leader": ("leader-secret", "", r".*\.open.*", r".*\.open.*"),
+    "swarm": ("swarm-secret", ".*", ".*", ".*"),
 }
 
 _SETTINGS = """

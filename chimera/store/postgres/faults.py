@@ -12,6 +12,7 @@ from chimera.errors import (
     InvalidRequest,
     JournalBroken,
     StoreFull,
+    StoreRefused,
     Unavailable,
 )
 
@@ -57,7 +58,7 @@ _BY_STATE: tuple[tuple[str, type[ChimeraError], str], ...] = (
     ("40", Interrupted, ""),  # deadlock or serialisation failure
     ("55P03", Interrupted, "another session holds the shard: "),
     ("0A000", Interrupted, ""),  # a prepared plan is of an older version of the tables
-    ("28", Unavailable, "the database refuses user or password: "),
+    ("28", StoreRefused, "the database refuses user or password: "),
     ("3D000", Unavailable, "there is no such database: "),
     ("42501", InvalidRequest, "the database's user lacks a right: "),
     ("22021", InvalidRequest, "text that PostgreSQL cannot keep: "),

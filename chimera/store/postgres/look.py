@@ -19,6 +19,14 @@ SESSIONS_ELSE = 15
 Seen = tuple[str, str, str]  #: `ok`, `warn` or `fail`; what was seen; how to mend it
 
 
+def reach(url: str) -> None:
+    """Whether the database takes us. Raises Unavailable (StoreRefused), InvalidRequest."""
+    try:
+        Link(url, "chimera up", "public").close()
+    except faults.ERRORS as error:
+        raise faults.translate(error, shown(url)) from error
+
+
 def look(url: str, swarm: str, shards: int) -> Iterator[Seen]:
     """Look at the database of a swarm. Raises Unavailable, InvalidRequest."""
     try:
