@@ -177,14 +177,15 @@ class Hands:
     def _take(self, act: Take) -> None:
         order = act.order
 
-        def answered(refusal: str, actual: int | None = None) -> TakeAnswered:
-            return TakeAnswered(act.leader, act.serial, order.shard, order.epoch, refusal, actual)
+        def answered(refusal: str, **more: Any) -> TakeAnswered:
+            return TakeAnswered(act.leader, act.serial, order.shard, order.epoch, refusal, **more)
 
         def done(answer: Any) -> None:
             if isinstance(answer, StaleTerm):
                 self._tell(Deposed(answer.message))
             elif isinstance(answer, StaleEpoch):
-                self._tell(answered(answer.message, int(answer.details["epoch"])))
+                actual, by = int(answer.details["epoch"]), answer.details.get("owner", "")
+                self._tell(answered(answer.message, actual=actual, raised_by=by))
             elif isinstance(answer, BaseException):
                 self._tell(answered(str(answer) or type(answer).__name__))
             else:

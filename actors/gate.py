@@ -57,7 +57,7 @@ class Gate:
     @ray.method(concurrency_group="ctl")
     def placement(self) -> Placement:
         """Which shards the region serves, all of them through here; none if it does not answer."""
-        if self._found is None or self._quiet_s() > QUIET_S:
+        if self._found is None or self._is_quiet():
             return Placement(term=0, shards={}, handles={})
         found = self._found[1]
         here = dict.fromkeys(found.shards.values(), myself())
@@ -69,7 +69,7 @@ class Gate:
 
     @ray.method(concurrency_group="publish")
     def append(self, shard: int, *frames: bytes) -> Any:
-        if self._quiet_s() > QUIET_S:  # not sent, so that it may go elsewhere (P13)
+        if self._is_quiet():  # not sent, so that it may go elsewhere (P13)
             refusal = NotOwner(f"the region of shard {shard} does not answer", shard=shard)
             return [refusal.to_wire()] * len(frames)
         return self._ask("append", shard, (shard, *frames))
@@ -108,12 +108,16 @@ class Gate:
     def progress_of(self, shard: int, position: int) -> Any:
         return self._ask("progress_of", shard, (shard, position))
 
+    def _is_quiet(self) -> bool:
+        return self._quiet_s() > QUIET_S
+
     def _quiet_s(self) -> float:
         """Since the region was asked for what it answered last, seconds."""
         return time.monotonic() - (self._found[0] if self._found else float("-inf"))
 
     def _ask(self, verb: str, shard: int | None, args: tuple[Any, ...], wait_s: float = 0.0) -> Any:
         try:
-            return self._region.ask(verb, shard, args, wait_s + ASK_S)
+            # a client that is told at once looks who has the shard now
+            return self._region.ask(verb, shard, args, wait_s + ASK_S, self._is_quiet)
         except Silent as fault:
             raise OutcomeUnknown(fault.message) from fault

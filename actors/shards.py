@@ -279,6 +279,7 @@ class Shards:
                 f"the journal of shard {order.shard} is at epoch {epoch}, not {order.epoch}",
                 epoch=epoch,
                 shard=order.shard,
+                owner=former.name if former is not None else "",
             )
         if former is not None and former.generation > order.generation:
             journal.close()

@@ -37,6 +37,7 @@ BENCHMARKS = {
         "Kill, and pause, leaders; kill those above and below them; under load.", 100
     ),
     "regions": Benchmark("Cut a region off in a network namespace, and heal it.", 10),
+    "shared": Benchmark("Cut a region off whose shards lie on Kafka and PostgreSQL.", 5),
     "backends": Benchmark("Brokers and databases beside the embedded defaults.", 3),
     "http": Benchmark("Tasks over HTTP beside an empty Serve route, with both of its proxies.", 5),
     "memory": Benchmark("A leader with a million queued commands.", 1),

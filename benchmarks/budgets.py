@@ -90,6 +90,10 @@ BUDGETS = {
     "region_rerun": Budget(
         "a region is cut off and healed: tasks that were run twice", 0.0, "", True, "regions",
     ),
+    "shared": Budget(
+        "a region on shared storage is cut off: its shards served elsewhere, p99", 5.0, "s", True,
+        "shared",
+    ),
     "http_single": Budget(
         "one task a request over HTTP, CPU of proxy and replica: of an empty Serve route's",
         1.3, "×", True, "http",

@@ -36,6 +36,23 @@ def outcomes_in_database(url: str, swarm: str, shards: int) -> Counter[int]:
     return found
 
 
+def first_outcome(url: str, swarm: str, shard: int, since: int) -> int:
+    """When a shard's first outcome after `since` was recorded, Unix milliseconds both.
+
+    Raises LookupError if there is none.
+    """
+    from chimera.store.postgres.link import Link  # its driver is an extra
+
+    with closing(Link(url, "ledger", names.database_namespace(swarm, f"{shard:04d}"))) as link:
+        found = [
+            link.execute(f"SELECT min(at) FROM {table} WHERE at > ?", (since,)).fetchone()[0]
+            for table in ("outcomes", "singles")
+        ]
+    if known := [at for at in found if at is not None]:
+        return int(min(known))
+    raise LookupError(f"no outcome of shard {shard} after {since}")
+
+
 def _outcomes_of(execute: Callable[..., Any]) -> Counter[int]:
     (size,) = execute("SELECT next_position FROM shard").fetchone()
     (count,) = execute("SELECT coalesce(sum(count), 0) FROM commands").fetchone()

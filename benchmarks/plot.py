@@ -87,11 +87,19 @@ def _regions(axes: Any, found: list[Series]) -> bool:
     return bool(shown)
 
 
+def _shared(axes: Any, found: list[Series]) -> bool:
+    shown = [one for one in found if one.unit == "s"][::-1]
+    _dots(axes, shown, {"shared": "budget of its shards"})
+    axes.set_title("A region on shared storage cut off, and healed: a dot for each time")
+    return bool(shown)
+
+
 _PANELS: dict[str, Callable[[Any, list[Series]], bool]] = {
     "throughput": _ratios,
     "latency": _latencies,
     "failover": _failovers,
     "regions": _regions,
+    "shared": _shared,
 }
 
 

@@ -63,11 +63,11 @@ def _accept(swarm: TwoRegions, numbers: range) -> Any:
         "bench.begin", payloads, key=[keys[number % len(keys)] for number in numbers]
     )
     first = set(numbers)
-    rig.until(lambda: first & set(_begun(swarm)), PATIENCE_S, "task begun in the far region")
+    rig.until(lambda: first & set(begun(swarm)), PATIENCE_S, "task begun in the far region")
     return bulk
 
 
-def _begun(swarm: TwoRegions) -> Counter[int]:
+def begun(swarm: TwoRegions) -> Counter[int]:
     """How often each task was begun."""
     found: Counter[int] = Counter()
     for path in (swarm.directory / "begun").iterdir():
@@ -154,12 +154,12 @@ def run(document: Document, settings: Settings) -> None:
             counts = rig.until(
                 lambda: ledger.settled(directory), PATIENCE_S, "outcomes of all that was accepted"
             )
-            begun = _begun(swarm)
+            times = begun(swarm)
         finally:
             swarm.down()
             shutil.rmtree(directory, ignore_errors=True)
     _tell(document, found)
-    _judge_tasks(document, found, numbers.next, counts, begun)
+    _judge_tasks(document, found, numbers.next, counts, times)
 
 
 def _tell(document: Document, found: list[_Loss]) -> None:

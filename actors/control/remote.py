@@ -27,6 +27,8 @@ WAY_S = 1.5
 CONFIGURE_S = 12.0
 RETIRE_S = 50.0
 PLACEMENT_S = 1.0
+#: between two looks at whether an answer is still to be expected, seconds
+LOOK_S = 0.25
 #: reconnecting never ends; the wait before the next try grows up to the second one
 RECONNECT = (
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -67,14 +69,27 @@ class RemoteRegion:
         """Give the connection up; calls under way fail."""
         self._channel.close()
 
-    def ask(self, verb: str, shard: int | None, args: tuple[Any, ...], deadline_s: float) -> Any:
-        """What a leader of the region answers. Raises what it raised, or Silent."""
+    def ask(
+        self, verb: str, shard: int | None, args: tuple[Any, ...], deadline_s: float,
+        gives_up: Callable[[], bool] = lambda: False,
+    ) -> Any:  # fmt: skip
+        """What a leader of the region answers. Raises what it raised, or Silent.
+
+        `gives_up` is asked now and then whether to go on waiting is of no use.
+        """
         request = pb.AskRequest(verb=verb, shard=shard, msgpack=wire.pack_arguments(verb, args))
-        try:
-            answer = self._stub.Ask(request, timeout=deadline_s)
-        except grpc.RpcError as fault:
-            raise _translate(fault) from fault
-        return wire.unpack_answer(verb, answer.msgpack)
+        call = self._stub.Ask.future(request, timeout=deadline_s)
+        while True:
+            try:
+                return wire.unpack_answer(verb, call.result(LOOK_S).msgpack)
+            except grpc.FutureTimeoutError:
+                if gives_up():
+                    call.cancel()
+                    raise Silent("the region does not answer") from None
+            except grpc.FutureCancelledError:
+                raise Silent("the call was given up") from None
+            except grpc.RpcError as fault:
+                raise _translate(fault) from fault
 
     def _watch(self, orchestrator: str, term: int, hold_s: float) -> Reply:
         request = pb.WatchRequest(orchestrator=orchestrator, term=term, hold_s=hold_s)

@@ -179,7 +179,8 @@ class CoordinatorProcess(Actor):
             self.step(events.Deposed(answer.message))
         elif isinstance(answer, StaleEpoch):
             actual = int(answer.details["epoch"])
-            self.step(events.TakeAnswered(*told, answer.message, actual))
+            by = answer.details["owner"]
+            self.step(events.TakeAnswered(*told, answer.message, actual, by))
         else:
             refusal = str(answer) if isinstance(answer, BaseException) else ""
             self.step(events.TakeAnswered(*told, refusal))

@@ -299,7 +299,8 @@ class LeaderProcess(Shelf):
         epoch, former = journal.owner()
         if epoch != order.epoch:
             self.kernel.counters["stale_order_refused"] += 1
-            raise StaleEpoch("another epoch", epoch=epoch, shard=order.shard)
+            by = former.name if former is not None else ""
+            raise StaleEpoch("another epoch", epoch=epoch, shard=order.shard, owner=by)
         if former is not None and former.generation > order.generation:
             self.kernel.counters["stale_generation_refused"] += 1
             raise NotOwner("a newer spec gave it to another region")

@@ -91,11 +91,15 @@ class Health:
         All that the observer lost since then, and at least its worst recent lag for each hop of
         an answer: what has just happened to it is likely to happen to others, and again.
         """
-        while self._lags and now - self._lags[0][0] > self.policy.guard_s:
-            self._lags.popleft()
-        lost = sum(late for at, late in self._lags if at > since)
+        lost = self.lost(since, now)
         worst = max((late for _, late in self._lags), default=0.0)
         return min(max(lost, worst * self.policy.hops), self.policy.guard_max_s)
+
+    def lost(self, since: float, now: float) -> float:
+        """For how long the observer itself did not run since then, in seconds."""
+        while self._lags and now - self._lags[0][0] > self.policy.guard_s:
+            self._lags.popleft()
+        return sum(late for at, late in self._lags if at > since)
 
     def silence(self, child: str, now: float) -> float:
         """Seconds since it spoke."""

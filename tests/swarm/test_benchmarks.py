@@ -17,6 +17,10 @@ ROOT = Path(__file__).parent.parent.parent
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 
+#: benchmarks whose parts are run by a test of what they measure: test_shared_regions
+ELSEWHERE = {"shared"}
+
+
 def run(*words):
     """Run the program of benchmarks in a process of its own; returns what it printed."""
     command = [sys.executable, "-m", "benchmarks", *words]
@@ -28,7 +32,7 @@ def run(*words):
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ELSEWHERE])
 def test_a_benchmark_finds_what_it_is_for(name, tmp_path, request):
     more = []
     if name == "backends":  # skips where there are no servers; one part is enough

@@ -98,6 +98,20 @@ def test_a_refusal_arrives_as_the_error_that_it_was(link: tuple[FakeRegion, str]
     far.close()
 
 
+def test_a_question_is_given_up_when_nobody_expects_an_answer(free_port: int) -> None:
+    with socket.create_server(("127.0.0.1", free_port)):  # takes connections, and says nothing
+        far = RemoteRegion(f"127.0.0.1:{free_port}")
+        asked: list[int] = []
+
+        def gives_up() -> bool:
+            asked.append(1)
+            return len(asked) == 2
+
+        with pytest.raises(Silent, match="does not answer"):
+            far.ask("types", None, (), 600.0, gives_up)
+        far.close()
+
+
 def _ask_raw(far: RemoteRegion) -> None:
     """A verb that this version's own end would not let pass."""
     try:

@@ -60,6 +60,8 @@ class TakeAnswered:
     epoch: int  #: of the order
     refusal: str = ""  #: empty: accepted; the leader's reports tell the rest
     actual: int | None = None  #: the journal's epoch, if the order named another (P2)
+    #: who raised it, as far as the journal tells: a leader's name
+    raised_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

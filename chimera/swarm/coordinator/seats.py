@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from chimera import names
 from chimera.swarm import placement
 from chimera.swarm.coordinator.effects import Release, Take
 from chimera.swarm.coordinator.events import ReleaseRefused, TakeAnswered
@@ -106,8 +107,10 @@ def on_take_answered(state: State, event: TakeAnswered, now: float) -> None:
     else:
         free(state, shard, f"the journal is at {event.actual}", now)
         shard.epoch = event.actual
-        # whoever raised it may live and be well: hear all leaders before anyone is ended (P2)
-        shard.not_before = now + state.patience.truth_s
+        if not event.raised_by or names.region(event.raised_by) == state.plan.region:
+            # whoever raised it may live and be well: hear all leaders before anyone is ended (P2);
+            # one of another region is no leader of ours, and not to be heard
+            shard.not_before = now + state.patience.truth_s
 
 
 def on_release_refused(state: State, event: ReleaseRefused, now: float) -> None:

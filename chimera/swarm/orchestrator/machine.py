@@ -204,7 +204,8 @@ class Orchestrator:
                 self._attach(child, now, "found alive")
 
     def _on_tick(self, now: float) -> None:
-        for region in self.health.tick(now):
+        silent = self.health.tick(now)
+        for region in (*silent, *regions.mute(self.children.values(), self.spec, self.health, now)):
             child = self.children[region]
             if child.state is ChildState.UP and self._is_linked(child):
                 self._leave(child, now, f"not heard for {self.health.silence(region, now):.1f} s")

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from chimera import names
 from chimera.swarm import spec as specs
+from chimera.swarm.health import Health
 from chimera.swarm.orchestrator.effects import Attach, Knock
 from chimera.swarm.orchestrator.state import Child, ChildState, Patience
 from chimera.swarm.spec import Spec
@@ -36,6 +37,22 @@ def knock(child: Child, now: float, spec: Spec, patience: Patience) -> Knock | N
 def attach(child: Child, spec: Spec) -> Attach:
     """Watch its coordinator over its link."""
     return Attach(child.region, child.serial, spec.region(child.region).link)
+
+
+def mute(children: Iterable[Child], spec: Spec, health: Health, now: float) -> list[str]:
+    """Regions behind a link that were not heard for as long as makes one lost.
+
+    That may be sooner than a coordinator counts as silent: nobody ends this one, so that there is
+    less need to be sure. What the observer itself has lost is no silence.
+    """
+    return [
+        child.region
+        for child in children
+        if child.state is ChildState.UP
+        and spec.region(child.region).link
+        and child.heard_at is not None
+        and now - child.heard_at >= spec.region_timeout_s + health.lost(child.heard_at, now)
+    ]
 
 
 def is_lost(child: Child, now: float, timeout_s: float) -> bool:

@@ -76,6 +76,19 @@ def test_a_refused_take_goes_elsewhere_and_waits_longer_each_time(world, state):
     assert not shard.avoid
 
 
+@pytest.mark.parametrize(("by", "waits"), [("", True), (A, True), ("leader/far/0", False)])
+def test_who_may_have_raised_an_epoch_is_heard_first_if_it_is_one_of_ours(
+    world, state, by: str, waits: bool
+):
+    world.kill(A)
+    world.until(lambda: any(s.state is SeatState.ORDERED for s in state.shards.values()))
+    shard = next(s for s in state.shards.values() if s.state is SeatState.ORDERED)
+    stale = TakeAnswered(B, serial(world, B), shard.number, shard.epoch, "stale", 9, by)
+    world.tell(stale)
+    assert shard.epoch == 9
+    assert (shard.state is SeatState.FREE) == waits, "else it is ordered at once, by that epoch"
+
+
 def test_a_refused_release_leaves_the_shard_where_it_is(world, state):
     world.tell(Planned(plan(leaders=3, generation=2)))
     world.until(lambda: any(s.state is SeatState.RELEASING for s in state.shards.values()))

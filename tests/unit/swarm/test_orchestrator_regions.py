@@ -81,6 +81,21 @@ def test_a_linked_region_is_watched_and_never_made_or_ended() -> None:
     assert not world.child.lost
 
 
+def test_a_linked_region_is_lost_as_soon_as_the_spec_says() -> None:
+    world = World(changed(regions=LINKED.regions, region_timeout_s=1.0)).up()
+    assert "region_lost" not in actions(world.pass_time(0.9))
+    assert "region_lost" in actions(world.pass_time(0.3)), "before a coordinator counts as silent"
+    assert world.child.state is ChildState.AWAY
+
+
+def test_what_a_busy_observer_has_lost_is_no_silence_of_a_linked_region() -> None:
+    world = World(changed(regions=LINKED.regions, region_timeout_s=1.0)).up()
+    world.tick()
+    world.pulse()
+    assert "region_lost" not in actions(world.tick(after=1.3)), "the answer may wait to be read"
+    assert "region_lost" in actions(world.pass_time(1.3))
+
+
 def test_a_linked_region_that_is_back_is_told_the_spec_it_missed() -> None:
     world = World(LINKED).up()
     world.pass_time(10)
