@@ -258,6 +258,7 @@ class Leader:
             latency=latency,
             revision=self._config.revision,
             worker_target=self._loop.machine.state.worker_target,
+            waiting=self._traffic.waiting(),
         )
 
     def _latency(self) -> dict[str, bytes]:

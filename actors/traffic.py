@@ -20,6 +20,7 @@ from chimera.swarm.reports import LeaderConfig
 from chimera.traffic.intake import Intake
 from chimera.traffic.outbox import Outbox
 from chimera.traffic.receipts import Receipts, Sender, Told
+from chimera.traffic.topics import GROUP
 
 _log = logging.getLogger(__name__)
 
@@ -33,6 +34,9 @@ AGAIN_S = 1.0
 CLOSE_S = 2.0
 #: between two times that the broker is told what it need not keep, seconds
 TRIM_S = 30.0
+#: between two times that it is asked how much waits, and for its answer, seconds
+LAG_S = 10.0
+LAG_ANSWER_S = 5.0
 
 
 class Traffic:
@@ -68,6 +72,9 @@ class Traffic:
             if config.bus
             else None
         )
+        self._lag: dict[int, int] = {}
+        if self._broker is not None:
+            threading.Thread(target=self._measure, name="lag", daemon=True).start()
 
     def serve(self, shard: int, epoch: int) -> None:
         """Take in and publish for a shard, as long as it is ours at this epoch."""
@@ -90,6 +97,22 @@ class Traffic:
         """What went through the broker since this process began; empty without one."""
         with self._lock:
             return dict(self._counters)
+
+    def waiting(self) -> dict[int, int]:
+        """Records of commands that wait on the broker, by shard that is served here."""
+        owned, lag = self._shards.owned(), self._lag
+        return {shard: count for shard, count in lag.items() if shard in owned}
+
+    def _measure(self) -> None:
+        assert self._broker is not None
+        while not self._stopping.is_set():
+            try:
+                found = self._broker.bus.lag(self._broker.topics.commands, GROUP, LAG_ANSWER_S)
+            except ChimeraError as fault:
+                _log.info("the broker does not say how much waits: %s", fault.message)
+                found = {}  # nothing is better than what was true once
+            self._lag = found
+            self._stopping.wait(LAG_S)
 
     def _count(self, name: str, more: int) -> None:
         with self._lock:

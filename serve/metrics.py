@@ -149,15 +149,21 @@ def _leaders(regions: Iterable[tuple[str, RegionReport]]) -> Iterator[Metric]:
         "chimera_leader_epoch", "Epoch of a shard, and who serves it.",
         labels=["region", "leader", "shard"],
     )  # fmt: skip
+    waiting = GaugeMetricFamily(
+        "chimera_bus_waiting_records", "Records of commands that wait on the broker.",
+        labels=["region", "shard"],
+    )  # fmt: skip
     for region, report in regions:
         for leader in report.leaders:
+            for shard, count in leader.waiting.items():
+                waiting.add_metric([region, str(shard)], count)
             up.add_metric([region, leader.leader], float(leader.ready))
             lag.add_metric([region, leader.leader], leader.lag_ms / 1000)
             workers.add_metric([region, leader.leader], len(leader.workers))
             for info in leader.shards:
                 depth.add_metric([region, f"commands-{info.shard}"], info.open)
                 epoch.add_metric([region, leader.leader, str(info.shard)], info.epoch)
-    yield from (up, lag, workers, depth, epoch)
+    yield from (up, lag, workers, depth, epoch, waiting)
 
 
 class _Once(Collector):

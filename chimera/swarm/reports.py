@@ -66,6 +66,8 @@ class LeaderReport:
     latency: dict[str, bytes] = field(default_factory=dict)
     revision: str = ""  #: of what it makes workers with
     worker_target: int = 0  #: workers that it wants to have now
+    #: records of commands that wait on the broker, by shard of its own, as far as it knows
+    waiting: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
