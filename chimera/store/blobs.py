@@ -57,6 +57,11 @@ _decode = msgspec.json.Decoder(Claim).decode
 _encode = msgspec.json.Encoder().encode
 
 
+def _said(error: Exception) -> str:
+    """Without what a library adds for its own developers."""
+    return str(error).partition("\n\nDebug source")[0]
+
+
 class Blobs:
     """An object store. Safe to use from several threads."""
 
@@ -71,7 +76,9 @@ class Blobs:
             # the client's type knows each store's options, but not which store an URL means
             self._store: Any = from_url(self.url, mkdir=True) if local else from_url(self.url)
         except (BaseError, ValueError, OSError) as error:
-            raise InvalidRequest(f"object store {self.url!r}: {error}", url=self.url) from error
+            raise InvalidRequest(
+                f"object store {self.url!r}: {_said(error)}", url=self.url
+            ) from error
 
     @property
     def shown(self) -> str:
@@ -118,7 +125,9 @@ class Blobs:
                 digest.update(last)
                 got += len(last)
         except (BaseError, OSError) as error:
-            raise Unavailable(f"cannot read on in {claim.key} in {self.shown}: {error}") from error
+            raise Unavailable(
+                f"cannot read on in {claim.key} in {self.shown}: {_said(error)}"
+            ) from error
         if got != claim.size or digest.hexdigest() != claim.sha256:
             raise CorruptFrame(f"object {claim.key} in {self.shown} is not what was stored")
         yield last
@@ -188,12 +197,12 @@ class Blobs:
         except (PermissionDeniedError, UnauthenticatedError) as error:
             raise Unavailable(
                 f"{self.shown} refuses to {verb} {name}: see that the credentials are right and"
-                f" allow it: {error}",
+                f" allow it: {_said(error)}",
                 url=self.shown,
             ) from error
         except (BaseError, OSError) as error:
             raise Unavailable(
-                f"cannot {verb} object {name} in {self.shown}: {error}", url=self.shown
+                f"cannot {verb} object {name} in {self.shown}: {_said(error)}", url=self.shown
             ) from error
 
 

@@ -12,6 +12,8 @@ import polars as pl
 import pytest
 import stamina
 
+from chimera.cli.backends import look_at_objects
+from chimera.config import make_spec
 from chimera.errors import CorruptFrame, InvalidRequest, NotFound, Unavailable
 from chimera.store.archive import Archive, abandon
 from chimera.store.blobs import Blobs, parse
@@ -31,11 +33,13 @@ def moto_server() -> Iterator[S3]:
 
 @pytest.fixture(scope="module")
 def gateway_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
-    with s3.gateway(s3.versitygw() or "", tmp_path_factory.mktemp("s3")) as started:
+    with s3.gateway(s3.versitygw(), tmp_path_factory.mktemp("s3")) as started:
         yield started
 
 
-SERVERS = ["moto_server", *(["gateway_server"] if s3.versitygw() else [])]
+#: the first time on a machine it is built
+GATEWAY = pytest.param("gateway_server", marks=pytest.mark.timeout(900))
+SERVERS = ["moto_server", *([GATEWAY] if s3.has_versitygw() else [])]
 
 
 @pytest.fixture(params=SERVERS)
@@ -243,3 +247,28 @@ def test_a_broken_file_is_told(store: Blobs):
     store.write("outcomes/shard=0000/1-2.parquet", b"PAR1 or not")
     with pytest.raises(CorruptFrame, match="no Parquet file"):
         list(Archive(store.url).tables())
+
+
+def test_what_is_wrong_with_a_store_is_told_with_what_to_do(
+    bucket: str, server: S3, monkeypatch: pytest.MonkeyPatch
+):
+    def told(url: str) -> tuple[str, str, str]:
+        return look_at_objects(make_spec({"handlers": ["a"], "objects": url}))
+
+    assert told(bucket)[0] == "ok"
+    assert (
+        told("s3://there-is-none/x")[2]
+        == "make the bucket there-is-none: aws s3 mb s3://there-is-none"
+    )
+    if server.server is not None:
+        with monkeypatch.context() as wrong:
+            wrong.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+            state, _, mend = told(bucket)
+        assert (state, mend.split(",")[0]) == (
+            "fail",
+            "see AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        )
+    monkeypatch.setenv("AWS_ENDPOINT", "http://127.0.0.1:1")
+    state, saw, mend = told(bucket)
+    assert (state, mend) == ("fail", "see that the store answers, and AWS_ENDPOINT and AWS_REGION")
+    assert "Debug source" not in saw

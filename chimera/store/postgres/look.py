@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from chimera import names
-from chimera.store.postgres import faults
+from chimera.store.postgres import faults, schema
 from chimera.store.postgres.link import Link, shown
 
 #: the oldest server that the statements were made for
@@ -35,6 +35,7 @@ def look(url: str, swarm: str, shards: int) -> Iterator[Seen]:
             yield _server(link, url)
             yield from _durability(link)
             yield _rights(link, swarm)
+            yield _tables(link, swarm, shards)
             yield _sessions(link, shards)
         finally:
             link.close()
@@ -87,6 +88,31 @@ def _rights(link: Link, swarm: str) -> Seen:
         mend = f'grant create on database "{database}" to "{user}"'
         return "fail", f"{user} may not make the swarm's namespaces", mend
     return "ok", "namespaces are there, or can be made", ""
+
+
+def _tables(link: Link, swarm: str, shards: int) -> Seen:
+    """Whether the journals are there, and of a version that can be used."""
+    wanted = [names.database_namespace(swarm, f"{shard:04d}") for shard in range(shards)]
+    there = [
+        one for one in wanted if _one(link, "SELECT to_regclass(?) IS NOT NULL", f'"{one}".shard')
+    ]
+    if not there:
+        return "ok", "the swarm has no tables here yet: `chimera up` makes them", ""
+    if missing := sorted(set(wanted) - set(there)):
+        return (
+            "fail",
+            f"{len(there)} of {shards} journals are there; not {missing[0]}",
+            "restore it from a backup, or see `shards`: it is fixed when a swarm is made",
+        )
+    versions = [_one(link, f'SELECT version FROM "{one}".shard') for one in there]
+    newest = len(schema.STEPS)
+    if max(versions) > newest:
+        saw = f"the tables are of version {max(versions)}, this Chimera's of {newest}"
+        return "fail", saw, "install the newer Chimera again: there is no way back"
+    if min(versions) < newest:
+        saw = f"tables of version {min(versions)}: `chimera up` brings them to {newest}"
+        return "warn", saw, "make a backup before: there is no way back"
+    return "ok", f"{len(there)} journals, version {newest}", ""
 
 
 def _sessions(link: Link, shards: int) -> Seen:
