@@ -26,6 +26,8 @@ from tests.servers.processes import wait_until
 
 #: a longer outage than a suite has time for: CHIMERA_TEST_OUTAGE_S=60
 AWAY_S = float(os.environ.get("CHIMERA_TEST_OUTAGE_S", "0"))
+#: for all that was held up by it, seconds
+DRAINED_S = 2 * SOON_S + AWAY_S
 
 
 class Load:
@@ -43,13 +45,14 @@ class Load:
         count = 0
         while not self.over.is_set():
             batch = [f"{who}.{count + i}" for i in range(10)]
-            insist(self._bus, records(self._topic, batch, who % 2, size=500))
+            sent = records(self._topic, batch, who % 2, size=500)
+            insist(self._bus, sent, within_s=DRAINED_S)
             count += 10
         self.sent[who] = count
 
     def consume(self, publishers: int) -> None:
         subscription = self._place.bus().subscribe(self._topic, GROUP)
-        end = time.monotonic() + 2 * SOON_S
+        end = time.monotonic() + DRAINED_S
         while time.monotonic() < end:
             try:
                 found = subscription.fetch(100, 2**20, 0.5)

@@ -84,10 +84,12 @@ def publish(bus: Bus, published: Sequence[Record]) -> None:
     assert answers == [None] * len(published)
 
 
-def insist(bus: Bus, published: Sequence[Record], tries_s: float = 2.0) -> None:
+def insist(
+    bus: Bus, published: Sequence[Record], tries_s: float = 2.0, within_s: float = 2 * SOON_S
+) -> None:
     """Publish until it is answered, as a client does that must not lose anything."""
     left = list(published)
-    end = time.monotonic() + 2 * SOON_S  # an outage, and a start on a busy machine
+    end = time.monotonic() + within_s  # an outage, and a start on a busy machine
     while left:
         answers = bus.publish(left, tries_s)
         failed = next((i for i, answer in enumerate(answers) if answer is not None), len(left))
