@@ -17,10 +17,12 @@ from confluent_kafka.admin import (
 from chimera import errors
 from chimera.bus.connect import connect
 from chimera.bus.protocol import Bus, Kind, Record, Topic
+from chimera.cli.backends import look_at_bus
+from chimera.config import make_spec
 from tests.servers import kafka as kafka_server
 from tests.servers import rabbitmq as rabbitmq_server
 from tests.servers.kafka import Kafka
-from tests.servers.processes import wait_until
+from tests.servers.processes import free_ports, wait_until
 from tests.servers.rabbitmq import RabbitMQ
 
 GROUP = "leaders"
@@ -173,3 +175,39 @@ def test_rabbitmq_refuses_what_no_right_allows(secured_rabbitmq: RabbitMQ, conne
     bus = connected(rabbit_url(secured_rabbitmq, "leader", word))
     is_refused(bus, CLOSED, word)
     works(bus)
+
+
+def told(url: str) -> str:
+    """What `chimera doctor` says of a broker: what is wrong, and how to mend it."""
+    spec = make_spec({"name": "told", "handlers": ["a"], "bus": url})
+    ((state, saw, mend),) = look_at_bus(spec)
+    assert (state, WRONG in saw) == ("fail", False)
+    return mend
+
+
+AUTHORITY, PASSWORD, PORT = (
+    "`?ca=PATH`",
+    "see user and password in `bus`",
+    "whether that port speaks TLS",
+)
+
+
+def test_doctor_tells_what_kafka_refuses_and_how_to_mend_it(secured_kafka: Kafka):
+    word, certificates = kafka_server.USERS["leader"], secured_kafka.certificates
+    assert PASSWORD in told(kafka_url(secured_kafka, "leader", WRONG))
+    assert AUTHORITY in told(kafka_url(secured_kafka, "leader", word, str(certificates.foreign_ca)))
+    assert PORT in told(f"kafka://{secured_kafka.secure}")
+
+
+def test_doctor_tells_what_rabbitmq_refuses_and_how_to_mend_it(secured_rabbitmq: RabbitMQ):
+    word, certificates = rabbitmq_server.USERS["leader"][0], secured_rabbitmq.certificates
+    assert PASSWORD in told(rabbit_url(secured_rabbitmq, "leader", WRONG))
+    assert AUTHORITY in told(
+        rabbit_url(secured_rabbitmq, "leader", word, str(certificates.foreign_ca))
+    )
+    assert PORT in told(f"amqp://leader:{word}@127.0.0.1:{secured_rabbitmq.secure}")
+    (free,) = free_ports(1)
+    assert PORT in told(f"amqp://127.0.0.1:{free}")
+    missing = make_spec({"name": "nowhere", "handlers": ["a"], "bus": secured_rabbitmq.url})
+    mends = {mend for state, _, mend in look_at_bus(missing) if state == "fail"}
+    assert mends == {"chimera bus provision"}
