@@ -13,7 +13,7 @@ import msgspec
 
 from benchmarks.budgets import judge
 from benchmarks.common import Document, Settings, median, ratios
-from benchmarks.http_edge import LINES, SCRAPE_S, Measured, Report
+from benchmarks.http_edge import LINES, OFTEN_S, SCRAPE_S, Measured, Report
 
 ROOT = Path(__file__).parent.parent
 #: its own name for each way that Serve takes requests in
@@ -55,23 +55,28 @@ def _measure(mode: str, settings: Settings) -> Report:
 
 
 def _keep(document: Document, mode: str, report: Report) -> None:
-    for what in ("empty", "single", "bulk"):
+    for what, title in _TITLES.items():
         for connections in sorted({one.connections for one in report.measured if one.what == what}):
             found = _of(report, what, connections)
-            name = f"{MODES[mode]}: {_TITLES[what]}, {connections} at once"
-            if what == "bulk":
+            name = f"{MODES[mode]}: {title}, {connections} at once"
+            if what in ("bulk", "scraped"):
                 document.add(f"{name}: accepted", "/s", [one.lines_per_s for one in found])
                 document.add(f"{name}: ended", "/s", [one.ended_per_s for one in found])
             else:
                 document.add(name, "/s", [one.rate for one in found])
                 document.add(f"{name}: median time", "ms", [one.latency_ms for one in found])
             document.add(f"{name}: CPU of the edge a request", "ms", [one.cpu_ms for one in found])
+            if what != "empty":
+                document.add(
+                    f"{name}: CPU of the swarm a request", "ms", [one.swarm_ms for one in found]
+                )
     if report.refused:
         document.note(f"{MODES[mode]}: {report.refused} lines were refused for a full queue")
 
 
 _TITLES = {
-    "empty": "empty route", "single": "one task a request", "bulk": f"bulks of {LINES:,} tasks"
+    "empty": "empty route", "single": "one task a request", "bulk": f"bulks of {LINES:,} tasks",
+    "scraped": f"bulks of {LINES:,} tasks, /metrics each {OFTEN_S:g} s",
 }  # fmt: skip
 
 
@@ -94,10 +99,14 @@ def _judge(document: Document, mode: str, report: Report) -> None:
             document, "http_bulk", MODES[mode], median(ended),
             f"to the last outcome; accepted {median(accepted):,.0f}/s; 4 at once, n={len(ended)}",
         )  # fmt: skip
-    share = report.scrape_ms / (10 * SCRAPE_S * (os.cpu_count() or 1))
+    beside = [one.ended_per_s for one in _of(report, "bulk", 4)]
+    scraped = ratios([one.ended_per_s for one in _of(report, "scraped", 4)], beside)
+    lost = 100 * (1 - median(scraped))
     judge(
-        document, "http_metrics", MODES[mode], share,
-        f"{report.scrape_ms:.1f} ms of CPU a look, each {SCRAPE_S:g} s, {os.cpu_count()} cores",
+        document, "http_metrics", MODES[mode], max(lost, 0.0) * OFTEN_S / SCRAPE_S,
+        f"throughput of bulks with a look each {OFTEN_S:g} s is {median(scraped):.3f} of that"
+        f" without ({min(scraped):.3f} – {max(scraped):.3f}, n={len(scraped)}): a tenth of what is"
+        f" lost, for a look each {SCRAPE_S:g} s; {report.scrape_ms:.1f} ms of CPU a look",
     )  # fmt: skip
 
 

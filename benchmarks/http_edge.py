@@ -7,10 +7,13 @@ listens on every interface, so that it is run in a network namespace only.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import sys
+import threading
 import time
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import msgspec
 import psutil
@@ -30,6 +33,10 @@ LINES = 2000  #: of a bulk
 AT_ONCE = {"single": (1, 32), "bulk": (1, 4)}
 #: between two looks of Prometheus, as in configs/prometheus.yml, seconds
 SCRAPE_S = 5.0
+#: and in this benchmark, where a look each five seconds would be lost in the noise
+OFTEN_S = 0.5
+#: for which the processor is watched while nothing is asked of anybody, seconds
+REST_S = 4.0
 #: for routes to be known everywhere, seconds
 READY_S = 60.0
 
@@ -60,11 +67,12 @@ class _Empty:
 class Measured(msgspec.Struct, kw_only=True):
     """One stretch of load."""
 
-    what: str  #: `empty`, `single` or `bulk`
+    what: str  #: `empty`, `single`, `bulk`, or `scraped`: a bulk while metrics are looked at
     connections: int
     rate: float  #: requests a second
     latency_ms: float  #: median
-    cpu_ms: float  #: of the edge's processes, a request
+    cpu_ms: float  #: of the edge's processes, a request, beyond what they take at rest
+    swarm_ms: float  #: likewise of all others: leaders, workers, Ray
     lines_per_s: float = 0.0
     ended_per_s: float = 0.0  #: from the first line to the last outcome recorded
 
@@ -77,16 +85,28 @@ class Report(msgspec.Struct, kw_only=True):
     refused: int  #: lines of bulks, for a full queue
 
 
-def _cpu(which: tuple[str, ...] | None = None) -> float:
-    """Seconds of processor that processes of this run took so far; all of them, or the edge's."""
-    total = 0.0
+class Spent(NamedTuple):
+    """Seconds of processor: of the edge, and of the swarm and Ray behind it."""
+
+    edge: float
+    swarm: float
+
+    def since(self, before: Spent) -> Spent:
+        return Spent(self.edge - before.edge, self.swarm - before.swarm)
+
+
+def _cpu() -> Spent:
+    """What processes of this run took so far, the one that makes the load aside."""
+    edge = swarm = 0.0
     for process in rig.marked():
         with contextlib.suppress(psutil.NoSuchProcess, IndexError):
             name = process.cmdline()[0]
-            if which is None or any(one in name for one in which):
-                times = process.cpu_times()
-                total += times.user + times.system
-    return total
+            times = process.cpu_times()
+            if any(one in name for one in EDGE):
+                edge += times.user + times.system
+            elif process.pid != os.getpid():
+                swarm += times.user + times.system
+    return Spent(edge, swarm)
 
 
 class Edge:
@@ -97,6 +117,7 @@ class Edge:
         self._port = port
         self._settings = settings
         self.refused = 0
+        self._rest = Spent(0.0, 0.0)  #: a second, while nothing is asked
 
     def _load(self, what: str, connections: int, seconds: float) -> Load:
         return http_load.run(self._port, WIRES[what], STATUS[what], connections, seconds)
@@ -113,33 +134,58 @@ class Edge:
     def measure(self, what: str, connections: int) -> Measured:
         """One stretch of load, from a swarm at rest to one at rest."""
         self.calm()
-        before, began = _cpu(EDGE), time.monotonic()
-        load = self._load(what, connections, self._settings.seconds)
-        spent = _cpu(EDGE) - before
+        before, began = _cpu(), time.monotonic()
+        wire = "bulk" if what == "scraped" else what
+        with self._scraped() if what == "scraped" else contextlib.nullcontext():
+            load = self._load(wire, connections, self._settings.seconds)
         self.calm()
         ended = time.monotonic() - began
+        spent = _cpu().since(before)
         self.refused += load.refused
         return Measured(
             what=what,
             connections=connections,
             rate=load.requests / load.seconds,
             latency_ms=sorted(load.latencies_ms)[load.requests // 2],
-            cpu_ms=1000 * spent / load.requests,
+            cpu_ms=1000 * max(spent.edge - self._rest.edge * ended, 0.0) / load.requests,
+            swarm_ms=1000 * max(spent.swarm - self._rest.swarm * ended, 0.0) / load.requests,
             lines_per_s=load.lines / load.seconds,
             ended_per_s=load.lines / ended,
         )
 
     def scrape_ms(self) -> float:
         """What a look at /metrics costs, beside as long a time at rest."""
-        seconds = 2 * self._settings.seconds
         self.calm()
         before = _cpu()
-        time.sleep(seconds)
-        idle = (_cpu() - before) / seconds
-        before = _cpu()
-        load = self._load("metrics", 1, seconds)
-        spent = _cpu() - before - idle * load.seconds
+        load = self._load("metrics", 1, 2 * self._settings.seconds)
+        spent = sum(_cpu().since(before)) - sum(self._rest) * load.seconds
         return max(1000 * spent / load.requests, 0.0)
+
+    def rest(self) -> None:
+        """See what is taken while nothing is asked, which no request shall be charged with."""
+        self.calm()
+        before = _cpu()
+        time.sleep(REST_S)
+        spent = _cpu().since(before)
+        self._rest = Spent(spent.edge / REST_S, spent.swarm / REST_S)
+
+    @contextlib.contextmanager
+    def _scraped(self) -> Iterator[None]:
+        """Metrics are looked at meanwhile."""
+        ended = threading.Event()
+
+        def look() -> None:
+            while not ended.is_set():
+                self._load("metrics", 1, 0.001)
+                ended.wait(OFTEN_S)
+
+        thread = threading.Thread(target=look)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
 
 def _free_port() -> int:
@@ -158,6 +204,7 @@ def _run(settings: Settings) -> Report:
         deployment.up(swarm.name, HttpSpec(port=port))
         made: Any = serve.deployment(
             _Empty, name="empty", max_ongoing_requests=1000,
+            logging_config=deployment.LOGGING,
             ray_actor_options={"num_cpus": 0, **code.options()},
         )  # fmt: skip
         serve.run(made.bind(), name="empty", route_prefix="/empty")
@@ -166,10 +213,12 @@ def _run(settings: Settings) -> Report:
             _await(port, what)
         measured = []
         try:
+            edge.rest()
             for _ in range(settings.pairs):
                 for connections in AT_ONCE["single"]:
                     measured += [edge.measure(one, connections) for one in ("empty", "single")]
                 measured += [edge.measure("bulk", one) for one in AT_ONCE["bulk"]]
+                measured.append(edge.measure("scraped", AT_ONCE["bulk"][-1]))
             scrape_ms = edge.scrape_ms()
         finally:
             serve.shutdown()  # type: ignore[no-untyped-call]  # Serve's
