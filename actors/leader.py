@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -239,9 +240,12 @@ class Leader:
     def _report(self) -> LeaderReport:
         with self._reporting:  # a later number must not come with older counts
             number = next(self._numbers)
-            counters = dict(self._loop.machine.state.counters)
+            state = self._loop.machine.state
+            counters = dict(state.counters)
+            age = 0.0 if state.oldest is None else max(time.monotonic() - state.oldest, 0.0)
             latency = self._latency()
         counters["lost_tails"] = self._shards.lost_tails
+        counters["duplicates"] = self._shards.duplicates
         counters.update(self._traffic.counters())
         return LeaderReport(
             leader=self._name,
@@ -251,21 +255,26 @@ class Leader:
             shards=self._shards.infos(self._open_tasks),
             workers=self._pool.infos(),
             counters=counters,
-            faults=(*self._faults.values(), *self._loop.machine.state.faults.values()),
+            faults=(*self._faults.values(), *state.faults.values()),
             lag_ms=self._loop.lag_ms,
             incarnation=self._incarnation,
             number=number,
             latency=latency,
             revision=self._config.revision,
-            worker_target=self._loop.machine.state.worker_target,
             waiting=self._traffic.waiting(),
+            worker_target=state.worker_target,
+            oldest_s=age,
+            slots=state.slots(),
         )
 
     def _latency(self) -> dict[str, bytes]:
         if time.monotonic() >= self._sketched_at + SKETCH_S:
             self._sketched_at = time.monotonic()
             state = self._loop.machine.state
-            sketches = {"run": state.run, "queue": state.queue, "total": state.total}
+            sketches = {
+                "run": state.run, "queue": state.queue, "total": state.total,
+                "takeover": state.takeover,
+            }  # fmt: skip
             # the machine's thread may learn of a type meanwhile
             sketches |= {f"run/{name}": one.run for name, one in list(state.types.items())}
             self._sketches = {name: one.to_bytes() for name, one in sketches.items()}
@@ -284,6 +293,7 @@ class Leader:
         return "ok"
 
     def _take(self, journal: Any, order: TakeOrder) -> None:
+        began = time.monotonic()
         try:
             taken = self._shards.take(journal, order)
         except ChimeraError as fault:
@@ -293,7 +303,7 @@ class Leader:
         self._mend(f"take-{order.shard}")
         for info in order.former_workers:
             self._pool.adopt(info, own=info.name in order.adopt)
-        self._inbox.put(taken)
+        self._inbox.put(replace(taken, took_s=time.monotonic() - began))
         self._traffic.serve(order.shard, taken.epoch)
         self._announce()
 

@@ -77,6 +77,7 @@ class Shards:
         self._cache_bytes = 0
         self.types: dict[str, TaskPolicy] = {}  #: what the workers run
         self.lost_tails = 0
+        self.duplicates = 0  #: tasks whose idempotency key had been used before
 
     def journal(self, shard: int) -> Journal:
         """The journal of a shard that is served here. Raises NotOwner."""
@@ -190,6 +191,9 @@ class Shards:
         new = opened.new_frame(frame, head, receipt)
         due = opened.earliest(frame, receipt)
         accepted = receipt.count - len(receipt.skipped)
+        if receipt.skipped:
+            with self._lock:
+                self.duplicates += sum(one.task_id is not None for one in receipt.skipped)
         self._remember((shard, receipt.position), frame)
         with hosted.lock:
             heapq.heappush(hosted.early, (receipt.position, receipt.count, new, accepted, due))

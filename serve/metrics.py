@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator
-from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CollectorRegistry
@@ -23,8 +22,10 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from chimera.serve.checks import swarm_checks
 from chimera.serve.gateway import GatewayDep
 from chimera.serve.replies import PROBLEMS
+from chimera.serve.versions import own_version
 from chimera.swarm import merge, sketch
 from chimera.swarm.reports import RegionReport, SwarmStatus
 
@@ -39,6 +40,7 @@ _COUNTERS = {
     "worker_deaths": ("chimera_worker_deaths", "Workers that died or were ended for a hang."),
     "takeovers": ("chimera_takeovers", "Shards taken over by a leader."),
     "fenced": ("chimera_fenced_writes", "Writes refused because somebody newer owns the shard."),
+    "duplicates": ("chimera_tasks_duplicate_rejected", "Submits with a key that was used before."),
     "outcomes_refused": ("chimera_duplicate_outcomes", "Outcomes of tasks that had one already."),
     "lost_tails": ("chimera_lost_tails", "Journals that lost acknowledged commits."),
     "records_taken": ("chimera_bus_records_taken", "Records of commands that were decided."),
@@ -48,24 +50,29 @@ _COUNTERS = {
 }
 #: those that leaders count by type, too
 _BY_TYPE = {
+    "started": ("chimera_tasks_started", "Attempts handed to workers."),
     "succeeded": ("chimera_tasks_succeeded", "Tasks that ended well."),
     "failed": ("chimera_tasks_failed", "Tasks that failed for good, and are dead letters."),
     "cancelled": ("chimera_tasks_cancelled", "Tasks that were cancelled."),
     "expired": ("chimera_tasks_expired", "Tasks whose deadline passed before they ran."),
     "retried": ("chimera_tasks_retried", "Attempts that failed and were parked for another one."),
 }
+#: every task that fails for good is a dead letter: the same count by the name that alerts look for
+_DEAD_LETTERS = ("failed", "chimera_tasks_deadlettered", "Tasks that became dead letters.")
 _HISTOGRAMS = {
     "queue": ("chimera_queue_to_start_seconds", "From acceptance to dispatch."),
     "total": ("chimera_task_total_seconds", "From acceptance to the outcome."),
+    "takeover": ("chimera_takeover_seconds", "From the order to take a shard until it is served."),
 }
 
 
 def families(status: SwarmStatus) -> Iterator[Metric]:
     """Everything that is told of a swarm."""
-    yield InfoMetricFamily("chimera_build", "What runs here.", value={"version": _version()})
+    yield InfoMetricFamily("chimera_build", "What runs here.", value={"version": own_version()})
     config = GaugeMetricFamily("chimera_config_generation", "Generation of the spec.")
     config.add_metric([], status.generation)
     yield config
+    yield _health(status)
     ready = GaugeMetricFamily("chimera_ready", "1 while every shard is served as declared.")
     ready.add_metric([], float(status.ready))
     yield ready
@@ -75,6 +82,7 @@ def families(status: SwarmStatus) -> Iterator[Metric]:
     yield from _durations(regions)
     yield from _histograms(regions)
     yield from _leaders(regions)
+    yield from _waiting(regions)
 
 
 def _counters(regions: Iterable[tuple[str, RegionReport]]) -> Iterator[Metric]:
@@ -90,21 +98,38 @@ def _counters(regions: Iterable[tuple[str, RegionReport]]) -> Iterator[Metric]:
     yield failovers
 
 
+def _health(status: SwarmStatus) -> Metric:
+    """A tier is well if all of its checks are."""
+    family = GaugeMetricFamily(
+        "chimera_tier_up", "1 while a tier's checks are well.", labels=["tier"]
+    )
+    well: dict[str, bool] = {}
+    for check in swarm_checks(status):
+        well[check.tier] = well.get(check.tier, True) and check.ok
+    for tier, is_well in sorted(well.items()):
+        family.add_metric([tier], float(is_well))
+    return family
+
+
 def _by_type(regions: Iterable[tuple[str, RegionReport]]) -> Iterator[Metric]:
     """What became of tasks; those whose type is not known any more have none."""
-    for key, (name, text) in _BY_TYPE.items():
+    totals = [
+        (report.region, leader, merge.totals(one for one in report.tally if one.leader == leader))
+        for _, report in regions
+        for leader in sorted({one.leader for one in report.tally})
+    ]
+    counted_as = [(key, *told) for key, told in _BY_TYPE.items()]
+    for key, name, text in (*counted_as, _DEAD_LETTERS):
         family = CounterMetricFamily(name, text, labels=["region", "leader", "type"])
-        for region, report in regions:
-            for leader in sorted({one.leader for one in report.tally}):
-                counted = merge.totals(one for one in report.tally if one.leader == leader)
-                typed = {
-                    other.partition("/")[2]: count
-                    for other, count in counted.items()
-                    if other.startswith(f"{key}/")
-                }
-                rest = counted.get(key, 0) - sum(typed.values())
-                for type, count in sorted({"": rest, **typed}.items()):
-                    family.add_metric([region, leader, type], count)
+        for region, leader, counted in totals:
+            typed = {
+                other.partition("/")[2]: count
+                for other, count in counted.items()
+                if other.startswith(f"{key}/")
+            }
+            rest = counted.get(key, 0) - sum(typed.values())
+            for type, count in sorted({"": rest, **typed}.items()):
+                family.add_metric([region, leader, type], count)
         yield family
 
 
@@ -166,6 +191,24 @@ def _leaders(regions: Iterable[tuple[str, RegionReport]]) -> Iterator[Metric]:
     yield from (up, lag, workers, depth, epoch, waiting)
 
 
+def _waiting(regions: Iterable[tuple[str, RegionReport]]) -> Iterator[Metric]:
+    age = GaugeMetricFamily(
+        "chimera_queue_oldest_age_seconds",
+        "How long the oldest of the tasks that could be started has waited.",
+        labels=["region", "leader"],
+    )
+    slots = GaugeMetricFamily(
+        "chimera_worker_slots", "Workers of a leader, by what they do.",
+        labels=["region", "leader", "state"],
+    )  # fmt: skip
+    for region, report in regions:
+        for leader in report.leaders:
+            age.add_metric([region, leader.leader], leader.oldest_s)
+            for state, count in sorted(leader.slots.items()):
+                slots.add_metric([region, leader.leader, state], count)
+    yield from (age, slots)
+
+
 class _Once(Collector):
     def __init__(self, status: SwarmStatus) -> None:
         self._status = status
@@ -194,10 +237,3 @@ async def metrics(request: Request, gateway: GatewayDep) -> Response:
     accept = request.headers.get("accept", "")
     body, media_type = await asyncio.to_thread(rendered, status, accept)
     return Response(body, media_type=None, headers={"Content-Type": media_type})
-
-
-def _version() -> str:
-    try:
-        return version("chimera")
-    except PackageNotFoundError:
-        return "0"

@@ -52,8 +52,8 @@ class LeaderReport:
     shards: tuple[ShardInfo, ...]
     workers: tuple[WorkerInfo, ...]
     #: counters since this incarnation began, only growing: `accepted`, `succeeded`, `failed`,
-    #: `cancelled`, `expired`, `retried`, `worker_deaths`, `fenced`, `takeovers`, `lost_tails`, …;
-    #: outcomes and retries also by task type: `succeeded/TYPE`
+    #: `cancelled`, `expired`, `retried`, `worker_deaths`, `fenced`, `takeovers`, `lost_tails`,
+    #: `started`, `duplicates`, …; outcomes, starts and retries also by task type: `succeeded/TYPE`
     counters: dict[str, int]
     #: faults a person should see, newest last, e.g. a module of handlers that cannot be loaded
     faults: tuple[str, ...] = ()
@@ -62,12 +62,15 @@ class LeaderReport:
     number: int = 0  #: of this report in its incarnation, from 1
     #: sketches (chimera.swarm.sketch) of what tasks took, by what was measured: `run`,
     #: `queue` (to dispatch) and `total` (to the outcome), both from the acceptance here; `run`
-    #: also by task type: `run/TYPE`
+    #: also by task type: `run/TYPE`; and `takeover`, of shards: from the order until served
     latency: dict[str, bytes] = field(default_factory=dict)
     revision: str = ""  #: of what it makes workers with
     worker_target: int = 0  #: workers that it wants to have now
     #: records of commands that wait on the broker, by shard of its own, as far as it knows
     waiting: dict[int, int] = field(default_factory=dict)
+    oldest_s: float = 0.0  #: how long the oldest of the tasks that could be started has waited
+    #: workers by what they do: `starting`, `idle`, `busy` or `leaving`
+    slots: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -215,6 +215,7 @@ def _serve_if_asked(state: State, shard: Shard, now: Instant) -> list[Effect]:
 def serve(state: State, shard: Shard, now: Instant) -> list[Effect]:
     """Queue what is open, and is in nobody's hands."""
     shard.phase = "serving"
+    state.takeover.add(shard.take_s + now.mono - shard.taken_at)
     drafts = Drafts(state)
     elsewhere = set().union(*shard.strays.values())
     for pieces in shard.away.values():

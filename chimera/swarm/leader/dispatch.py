@@ -139,6 +139,8 @@ def _load(state: State, worker: Worker, now: Instant) -> list[Effect]:
     if room.pieces:
         state.flights += 1
         for piece in room.pieces:
+            state.counters["started"] += piece.count
+            state.counters[f"started/{piece.policy.type}"] += piece.count
             if piece.since and piece.attempt == 1:
                 state.queue.add(now.mono - piece.since, piece.count)
         flight = Flight(state.flights, room.pieces, room.tasks, room.seconds, now.mono)

@@ -147,6 +147,7 @@ class Taken:
     open_tasks: int
     next_due: int | None
     former_workers: tuple[str, ...]  #: to be asked what they hold
+    took_s: float = 0.0  #: from the order until now
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from chimera.swarm.leader.events import (
     Quarantined,
 )
 from chimera.swarm.leader.ready import Piece
-from chimera.swarm.leader.state import EXPIRE_S, Shard, State
+from chimera.swarm.leader.state import AGE_S, EXPIRE_S, Shard, State
 
 #: [first, stop) positions
 Range = tuple[int, int]
@@ -251,6 +251,13 @@ def expire(state: State, now: Instant) -> list[Effect]:
         late.update(((shard.number, p), shard) for p in shard.keys.overdue(now.unix_ms))
     tasks = [(shard, position) for (_, position), shard in late.items()]
     return _end_waiting(state, tasks, outcome.EXPIRED, dispatch.EXPIRED_BODY, now)
+
+
+def look_for_oldest(state: State, now: Instant) -> None:
+    """How long the oldest of the tasks that could be started has waited, for the report."""
+    if now.mono - state.aged_at >= AGE_S:
+        state.aged_at = now.mono
+        state.oldest = state.ready.oldest(lambda shard: state.shards[shard].taken_at)
 
 
 def on_quarantined(state: State, event: Quarantined, now: Instant) -> list[Effect]:

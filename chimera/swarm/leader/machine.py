@@ -93,6 +93,7 @@ class LeaderMachine:
 def _on_tick(state: State, event: Tick, now: Instant) -> list[Effect]:
     for shard in state.shards.values():
         dispatch.unhold(state, shard, now, HOLD_S)
+    intake.look_for_oldest(state, now)
     return [
         *pool.watch_boards(state, event.boards, now),
         *keep_pool(state, now),

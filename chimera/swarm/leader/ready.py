@@ -269,6 +269,14 @@ class ReadyQueue:
             total += tasks * cost_s(part[0])
         return total
 
+    def oldest(self, taken_at: Callable[[int], float]) -> float | None:
+        """Since when the longest waiting task waits; None: none does.
+
+        Not known of those that came with their shard: since that was taken, at least.
+        """
+        heads = [queue[0] for _, _, _, queue in self._queues()]
+        return min((head.since or taken_at(head.shard) for head in heads), default=None)
+
     def _queues(self) -> list[tuple[_Level, _Tenant, tuple[str, int], deque[Piece]]]:
         return [
             (level, tenant, lane, queue)

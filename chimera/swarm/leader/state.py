@@ -41,6 +41,8 @@ POLL_S = 0.1
 HOLD_S = 0.05
 #: between two looks for passed deadlines
 EXPIRE_S = 0.25
+#: between two looks at how long the oldest task has waited
+AGE_S = 0.5
 #: names of keys that are shared between frames, by tenant, and tenants; beyond it they begin anew
 NAMES_MAX = 100_000
 NAMED_TENANTS_MAX = 100
@@ -123,6 +125,15 @@ class Worker:
     idle_since: float = 0.0
 
     @property
+    def slot(self) -> str:
+        """What it does: `starting`, `idle`, `busy`, or `leaving` once it gets no more work."""
+        if self.killing or self.leaving or self.retiring:
+            return "leaving"
+        if not self.ready:
+            return "starting"
+        return "busy" if self.flights else "idle"
+
+    @property
     def outstanding_s(self) -> float:
         return sum(flight.expected_s for flight in self.flights.values())
 
@@ -133,6 +144,8 @@ class Shard:
 
     number: int
     epoch: int
+    taken_at: float = 0.0  #: by the machine's clock
+    take_s: float = 0.0  #: what it took until then, from the order on
     phase: str = "adopting"  #: then `serving`, and perhaps `releasing`
     finishing: bool = False  #: nothing more of it is started; it is released when all is recorded
     open: int = 0  #: tasks accepted and not settled
@@ -265,11 +278,14 @@ class State:
     names: dict[str, Names] = field(default_factory=dict)  #: of keys, by tenant
     pending: dict[int, Pending] = field(default_factory=dict)
     deadlines: bool = False  #: some queued task has one
+    aged_at: float = 0.0  #: when `oldest` was looked for last
+    oldest: float | None = None  #: since when the longest waiting task waits
     expired_at: float = 0.0  #: when the queues were last looked through for passed deadlines
     counters: Counter[str] = field(default_factory=Counter)
     run: Sketch = field(default_factory=Sketch)  #: what handlers took, a task
     queue: Sketch = field(default_factory=Sketch)  #: from acceptance, or when due, to dispatch
     total: Sketch = field(default_factory=Sketch)  #: from then to the outcome's arrival
+    takeover: Sketch = field(default_factory=Sketch)  #: from the order to take a shard until served
     flights: int = 0  #: numbers given so far
     tokens: int = 0
     spawned: int = 0
@@ -294,6 +310,13 @@ class State:
         for piece in (*self.ready.pieces(), *waiting):
             policy = piece.policy
             piece.policy = self.policies.resolve(policy.type, policy.priority, piece.options)
+
+    def slots(self) -> dict[str, int]:
+        """Workers by what they do; for other threads, too."""
+        found = dict.fromkeys(("starting", "idle", "busy", "leaving"), 0)
+        for worker in list(self.workers.values()):
+            found[worker.slot] += 1
+        return found
 
     def is_paused(self, piece: Piece) -> bool:
         """Whether a person said that none of its kind be started."""

@@ -11,7 +11,10 @@ from chimera.swarm.leader.state import Shard, State
 
 def on_taken(state: State, event: Taken, now: Instant) -> list[Effect]:
     """The epoch is ours: first ask the former owner's workers, then go on (P5, P6)."""
-    shard = Shard(event.shard, event.epoch, open=event.open_tasks, next_due=event.next_due)
+    shard = Shard(
+        event.shard, event.epoch, now.mono, event.took_s, open=event.open_tasks,
+        next_due=event.next_due,
+    )  # fmt: skip
     state.shards[event.shard] = shard
     state.counters["takeovers"] += 1
     shard.stash.extend(event.frames)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from chimera.frames import outcome
 from chimera.frames.outcome import Failure
 from chimera.swarm.facts import Scheduled
 from chimera.swarm.leader import LeaderMachine, effects, events
 from chimera.swarm.leader.events import Arrived, Instant, NewFrame
 from chimera.swarm.policy import TaskPolicy
+from chimera.swarm.sketch import quantiles
 
 NOW = Instant(100.0, 100_000)
 
@@ -253,3 +256,30 @@ def test_a_shard_for_another_region_is_closed_when_what_runs_of_it_is_recorded()
     assert not [e for e in leader.step(events.Tick({}), NOW) if isinstance(e, effects.CloseShard)]
     leader.step(events.Recorded(0, record.token, count), NOW)
     assert effects.CloseShard(0) in leader.step(events.Tick({}), NOW)
+
+
+def test_a_takeover_is_measured_from_its_order_until_the_shard_is_served() -> None:
+    leader = machine()
+    leader.step(taken((frame(0, 1),), ("a",), took_s=0.25), NOW)
+    assert quantiles([leader.state.takeover.to_bytes()], [0.5]) is None
+    leader.step(events.Held("a", 0), Instant(100.5, 100_500))
+    (seconds,) = quantiles([leader.state.takeover.to_bytes()], [0.5]) or (0.0,)
+    assert seconds == pytest.approx(0.75, rel=0.02)
+
+
+def test_the_oldest_task_waits_since_it_came_or_since_its_shard_was_taken() -> None:
+    leader = machine()
+    assert leader.state.slots()["idle"] == 1
+    leader.step(taken(), NOW)
+    leader.step(events.Tick({}), Instant(101.0, 101_000))
+    assert leader.state.oldest is None
+    leader.step(events.Appended(0, (frame(0, 30_000),), 30_000, None), Instant(102.0, 102_000))
+    leader.step(events.Appended(0, (frame(30_000, 1),), 1, None), Instant(103.0, 103_000))
+    leader.step(events.Tick({}), Instant(104.0, 104_000))
+    assert leader.state.oldest == 102.0
+    assert leader.state.slots()["busy"] == 1
+    assert 0 < leader.state.counters["started/t"] == leader.state.counters["started"] < 30_000
+    inherited = machine()
+    inherited.step(taken((frame(0, 30_000),)), NOW)
+    inherited.step(events.Tick({}), Instant(104.0, 104_000))
+    assert inherited.state.oldest == NOW.mono

@@ -1,0 +1,81 @@
+"""Metrics of a swarm that is made up: names that others alert on, and labels that are bounded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from chimera.serve.metrics import rendered
+from chimera.swarm import merge
+from chimera.swarm.sketch import Sketch
+from tests.unit.serve.test_checks import LEADER, REGION, STATUS
+
+#: those of the conventions that a swarm without objectives of service has
+NAMES = {
+    *(f"chimera_tasks_{what}" for what in (
+        "submitted", "started", "succeeded", "failed", "retried", "cancelled", "deadlettered",
+        "duplicate_rejected",
+    )),
+    "chimera_queue_depth", "chimera_queue_oldest_age_seconds", "chimera_queue_to_start_seconds",
+    "chimera_task_duration_seconds", "chimera_worker_slots", "chimera_leader_epoch",
+    "chimera_takeover_seconds", "chimera_fenced_writes", "chimera_config_generation",
+    "chimera_event_loop_lag_seconds", "chimera_build_info", "chimera_tier_up",
+}  # fmt: skip
+
+
+def sketch(*seconds):
+    made = Sketch()
+    for one in seconds:
+        made.add(one)
+    return made.to_bytes()
+
+
+def samples(leader):
+    region = replace(REGION, leaders=(leader,), tally=merge.join([merge.read(leader)]))
+    text, _ = rendered(replace(STATUS, regions={"local": region}), "")
+    families = list(text_string_to_metric_families(text.decode()))
+    found = {}
+    for family in families:
+        for one in family.samples:
+            found[one.name, tuple(sorted(one.labels.items()))] = one.value
+    return {family.name for family in families}, found
+
+
+FULL = replace(
+    LEADER,
+    counters={
+        "accepted": 9, "started": 8, "started/mail": 7, "failed": 2, "failed/mail": 2,
+        "duplicates": 3,
+    },
+    latency={"takeover": sketch(0.2, 0.3), "run/mail": sketch(0.1)},
+    oldest_s=12.5,
+    slots={"starting": 0, "idle": 1, "busy": 2, "leaving": 0},
+)  # fmt: skip
+WHERE = (("leader", "leader/local/0"), ("region", "local"))
+
+
+def test_the_names_of_the_conventions_are_there():
+    names, _ = samples(FULL)
+    assert names >= NAMES
+
+
+def test_what_leaders_count_is_told():
+    _, found = samples(FULL)
+    mail = (*WHERE, ("type", "mail"))
+    assert found["chimera_tasks_started_total", mail] == 7
+    assert found["chimera_tasks_started_total", (*WHERE, ("type", ""))] == 1
+    assert found["chimera_tasks_deadlettered_total", mail] == 2
+    assert found["chimera_tasks_duplicate_rejected_total", WHERE[1:]] == 3
+    assert found["chimera_queue_oldest_age_seconds", WHERE] == 12.5
+    assert found["chimera_worker_slots", (*WHERE, ("state", "busy"))] == 2
+    assert found["chimera_takeover_seconds_count", WHERE[1:]] == 2
+    assert found["chimera_takeover_seconds_bucket", (("le", "0.25"), *WHERE[1:])] == 1
+
+
+def test_a_tier_is_up_while_all_of_its_checks_are_well():
+    _, found = samples(FULL)
+    assert found["chimera_tier_up", (("tier", "worker"),)] == 1
+    _, found = samples(replace(FULL, workers=()))
+    assert found["chimera_tier_up", (("tier", "worker"),)] == 0
+    assert found["chimera_tier_up", (("tier", "coordinator"),)] == 1
