@@ -181,27 +181,28 @@ class Orchestrator:
             return view.preview(self._opened(), wanted)
 
     @ray.method(concurrency_group="ctl")
-    def drain(self, order: Drain, by: str) -> Ordered:
+    def drain(self, order: Drain, by: str, expected: tuple[int, ...] = ()) -> Ordered:
         """Let a leader or a worker finish and go, or end that; returns once it is durable.
 
-        Raises NotFound, InvalidRequest, and what `apply` raises; so do the three below.
+        Raises NotFound, InvalidRequest, PreconditionFailed if the spec's generation is none of
+        those `expected` (empty: any will do), and what `apply` raises; so do the three below.
         """
-        return self._declare(lambda cause: Operate(cause, order, by))
+        return self._declare(lambda cause: Operate(cause, order, by, expected))
 
     @ray.method(concurrency_group="ctl")
-    def pause(self, order: Pause, by: str) -> Ordered:
+    def pause(self, order: Pause, by: str, expected: tuple[int, ...] = ()) -> Ordered:
         """Start no more tasks of some types or tenants."""
-        return self._declare(lambda cause: Operate(cause, order, by))
+        return self._declare(lambda cause: Operate(cause, order, by, expected))
 
     @ray.method(concurrency_group="ctl")
-    def resume(self, order: Resume, by: str) -> Ordered:
+    def resume(self, order: Resume, by: str, expected: tuple[int, ...] = ()) -> Ordered:
         """Start tasks of some types or tenants again."""
-        return self._declare(lambda cause: Operate(cause, order, by))
+        return self._declare(lambda cause: Operate(cause, order, by, expected))
 
     @ray.method(concurrency_group="ctl")
-    def scale(self, order: Scale, by: str) -> Ordered:
+    def scale(self, order: Scale, by: str, expected: tuple[int, ...] = ()) -> Ordered:
         """Give a region another number of leaders, or of workers a leader."""
-        return self._declare(lambda cause: Operate(cause, order, by))
+        return self._declare(lambda cause: Operate(cause, order, by, expected))
 
     @ray.method(concurrency_group="ctl")
     def stop(self, by: str) -> None:

@@ -11,6 +11,7 @@ ChimeraError
 │   └── StoreFull · StoreRefused · JournalBroken
 ├── OutcomeUnknown            it may or may not have been accepted: ask by id
 ├── WaitTimeout · NotFound
+├── PreconditionFailed        it was changed since the caller looked: look again
 ├── TaskError                 a task ended otherwise than well
 │   └── TaskFailed · TaskCancelled · TaskExpired
 ├── Fenced                    somebody newer owns this
@@ -227,6 +228,13 @@ class NotFound(ChimeraError):
 
     code = "not_found"
     status = 404
+
+
+class PreconditionFailed(ChimeraError):
+    """It was changed since the caller looked."""
+
+    code = "precondition_failed"
+    status = 412
 
 
 class TaskError(ChimeraError):

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Header, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from chimera.errors import NotFound
 from chimera.serve.gateway import Gateway, GatewayDep
-from chimera.serve.replies import PROBLEMS, etagged
-from chimera.swarm.orders import Drain, Ordered, Pause, Resume, Scale
+from chimera.serve.replies import CONDITIONAL, PROBLEMS, etagged
+from chimera.swarm.orders import Drain, Order, Ordered, Pause, Resume, Scale, verb
 from chimera.swarm.reports import LeaderReport, RegionReport, SwarmStatus
 
 router = APIRouter(prefix="/admin/v1", tags=["administration"], responses=PROBLEMS)
 
 #: for an order to be durable, seconds
 ORDER_S = 40.0
+#: a strong entity tag that is a generation
+_GENERATION = re.compile(r'(?<!W/)"(\d{1,15})"')
 #: who ordered it, in the audit log
 BY = "http"
 
@@ -192,66 +195,113 @@ async def shards(gateway: GatewayDep) -> list[Shard]:
 
 @router.get("/policy", summary="The rules, and what is paused and drained")
 async def policy(gateway: GatewayDep, request: Request) -> Response:
-    """As the newest spec has them; the entity tag changes with them."""
-    spec = (await gateway.status()).spec
-    found = {"policy": spec["policy"], "operations": spec["operations"]}
-    return etagged(request, msgspec.json.encode(found))
+    """As the newest spec has them; the entity tag is its generation, for `If-Match`."""
+    status = await gateway.status()
+    found = {"policy": status.spec["policy"], "operations": status.spec["operations"]}
+    return etagged(request, msgspec.json.encode(found), tag=_tag(status.generation))
 
 
-@router.post("/pause", summary="Start no more tasks of some types or tenants")
-async def pause(order: PauseOrder, gateway: GatewayDep) -> Answer:
+def _tag(generation: int) -> str:
+    return f'"{generation}"'
+
+
+IfMatch = Annotated[
+    str | None,
+    Header(
+        description="Only if the spec's generation is still this one, as `ETag` tells it.",
+        examples=['"7"'],
+    ),
+]
+
+
+def _expected(if_match: str | None) -> tuple[int, ...]:
+    """The generations that a header names; none: any will do. What is no tag of ours fits none."""
+    if if_match is None or if_match.strip() == "*":
+        return ()
+    found = _GENERATION.findall(if_match)
+    return tuple(int(one) for one in found) or (-1,)
+
+
+@router.post(
+    "/pause", summary="Start no more tasks of some types or tenants", responses=CONDITIONAL
+)
+async def pause(
+    order: PauseOrder, gateway: GatewayDep, response: Response, if_match: IfMatch = None
+) -> Answer:
     """What runs goes on, what is submitted waits."""
     made = Pause(tuple(order.types), tuple(order.tenants))
-    return await _order(gateway, "pause", made)
+    return await _order(gateway, made, response, if_match)
 
 
-@router.post("/resume", summary="Start tasks of some types or tenants again")
-async def resume(order: PauseOrder, gateway: GatewayDep) -> Answer:
+@router.post("/resume", summary="Start tasks of some types or tenants again", responses=CONDITIONAL)
+async def resume(
+    order: PauseOrder, gateway: GatewayDep, response: Response, if_match: IfMatch = None
+) -> Answer:
     """404 for what is not paused."""
     made = Resume(tuple(order.types), tuple(order.tenants))
-    return await _order(gateway, "resume", made)
+    return await _order(gateway, made, response, if_match)
 
 
 Name = Annotated[str, Path(max_length=200, examples=["leader/local/0"])]
 
 
-@router.post("/leaders/{name:path}/drain", summary="Let a leader hand over and end")
-async def drain_leader(name: Name, gateway: GatewayDep) -> Answer:
+@router.post(
+    "/leaders/{name:path}/drain", summary="Let a leader hand over and end", responses=CONDITIONAL
+)
+async def drain_leader(
+    name: Name, gateway: GatewayDep, response: Response, if_match: IfMatch = None
+) -> Answer:
     """Its shards go to the other leaders of its region."""
-    return await _drain(gateway, "leader", name, undo=False)
+    return await _order(gateway, _drain("leader", name), response, if_match)
 
 
-@router.delete("/leaders/{name:path}/drain", summary="Let a drained leader serve again")
-async def undrain_leader(name: Name, gateway: GatewayDep) -> Answer:
+@router.delete(
+    "/leaders/{name:path}/drain", summary="Let a drained leader serve again", responses=CONDITIONAL
+)
+async def undrain_leader(
+    name: Name, gateway: GatewayDep, response: Response, if_match: IfMatch = None
+) -> Answer:
     """404 if it is not drained."""
-    return await _drain(gateway, "leader", name, undo=True)
+    return await _order(gateway, _drain("leader", name, undo=True), response, if_match)
 
 
-@router.post("/workers/{name:path}/drain", summary="Let a worker finish and be replaced")
-async def drain_worker(name: Name, gateway: GatewayDep) -> Answer:
+@router.post(
+    "/workers/{name:path}/drain",
+    summary="Let a worker finish and be replaced",
+    responses=CONDITIONAL,
+)
+async def drain_worker(
+    name: Name, gateway: GatewayDep, response: Response, if_match: IfMatch = None
+) -> Answer:
     """It ends what it has in hand."""
-    return await _drain(gateway, "worker", name, undo=False)
+    return await _order(gateway, _drain("worker", name), response, if_match)
 
 
-@router.post("/regions/{name}/scale", summary="Give a region another size")
+@router.post("/regions/{name}/scale", summary="Give a region another size", responses=CONDITIONAL)
 async def scale(
     name: Annotated[str, Path(max_length=32, examples=["local"])],
     order: ScaleOrder,
     gateway: GatewayDep,
+    response: Response,
+    if_match: IfMatch = None,
 ) -> Answer:
     """More or fewer leaders, or workers a leader."""
     made = Scale(name, order.leaders, order.workers, order.workers_max)
-    return await _order(gateway, "scale", made)
+    return await _order(gateway, made, response, if_match)
 
 
-async def _drain(gateway: Gateway, tier: str, name: str, undo: bool) -> Answer:
+def _drain(tier: str, name: str, undo: bool = False) -> Drain:
     if not name.startswith(f"{tier}/"):
         raise NotFound(f"{name!r} is no {tier}: names are such as {tier}/local/0")
-    return await _order(gateway, "drain", Drain(name, undo))
+    return Drain(name, undo)
 
 
-async def _order(gateway: Gateway, verb: str, order: Any) -> Answer:
+async def _order(
+    gateway: Gateway, order: Order, response: Response, if_match: str | None
+) -> Answer:
+    expected = _expected(if_match)
     done: Ordered = await gateway.orchestrator(
-        lambda handle: getattr(handle, verb).remote(order, BY), ORDER_S
+        lambda handle: getattr(handle, verb(order)).remote(order, BY, expected), ORDER_S
     )
+    response.headers["ETag"] = _tag(done.generation)
     return Answer(generation=done.generation, changes=[one.key for one in done.changes])

@@ -21,6 +21,16 @@ def _one(description: str, retry: bool = False) -> dict[str, Any]:
     return found
 
 
+def _limited() -> dict[str, Any]:
+    found = _one("The queue is full: `RateLimit-Policy` has its bound.", retry=True)
+    for name in ("RateLimit", "RateLimit-Policy"):
+        found["headers"][name] = {
+            "description": "As draft-ietf-httpapi-ratelimit-headers has it.",
+            "schema": {"type": "string"},
+        }
+    return found
+
+
 #: a proxy answers so itself to what is no HTTP for it, such as a URL over 64 KiB
 _TEXT = {"text/plain": {"schema": {"type": "string"}}}
 
@@ -36,19 +46,25 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     413: _one("The body is too large."),
     415: _one("The body's media type is not one that is read here."),
     422: _one("The request is well-formed and wrong; `errors` has pointers to what."),
-    429: _one("The queue is full.", retry=True),
+    429: _limited(),
     431: _one("The headers are too large."),
     503: _one("Not just now.", retry=True),
     504: _one("Nobody answered in time: the request may have been carried out."),
     507: _one("The disk is full."),
 }
+#: what a write with `If-Match` may answer besides
+CONDITIONAL: dict[int | str, dict[str, Any]] = {
+    412: _one("It is none of the generations that `If-Match` names: it was changed meanwhile.")
+}
 #: the model behind the reference
 MODEL = Problem
 
 
-def etagged(request: Request, body: bytes, headers: dict[str, str] | None = None) -> Response:
-    """A body with its entity tag; 304 if the caller has it already."""
-    tag = '"' + hashlib.blake2b(body, digest_size=12).hexdigest() + '"'
+def etagged(
+    request: Request, body: bytes, headers: dict[str, str] | None = None, tag: str | None = None
+) -> Response:
+    """A body with its entity tag, by its content if none is given; 304 if the caller has it."""
+    tag = tag or '"' + hashlib.blake2b(body, digest_size=12).hexdigest() + '"'
     all_headers = {"ETag": tag, "Cache-Control": "no-cache", **(headers or {})}
     known = request.headers.get("if-none-match", "")
     if known and tag in [one.strip().removeprefix("W/") for one in known.split(",")]:

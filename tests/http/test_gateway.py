@@ -196,3 +196,19 @@ def test_operators_see_the_tree_and_pause_and_drain(api):
     problem(api("POST", "/admin/v1/resume", json={"types": ["client.note"]}), 404, "not_found")
     problem(api("POST", "/admin/v1/leaders/leader/local/9/drain"), 404, "not_found")
     problem(api("POST", "/admin/v1/pause", json={}), 400, "invalid_request")
+
+
+def test_an_order_that_came_too_late_is_refused(api):
+    seen = api("GET", "/admin/v1/policy").headers["etag"]
+    order = {"types": ["client.late"]}
+    first = api("POST", "/admin/v1/pause", json=order, headers={"If-Match": seen})
+    assert first.status_code == 200
+    assert first.headers["etag"] == f'"{first.json()["generation"]}"' != seen
+    for tag in (seen, "W/" + first.headers["etag"], "nonsense"):
+        late = api("POST", "/admin/v1/resume", json=order, headers={"If-Match": tag})
+        problem(late, 412, "precondition_failed")
+    now = f"{seen}, {first.headers['etag']}"
+    last = api("POST", "/admin/v1/resume", json=order, headers={"If-Match": now})
+    assert last.status_code == 200
+    known = {"If-None-Match": last.headers["etag"]}
+    until(lambda: api("GET", "/admin/v1/policy", headers=known).status_code == 304)

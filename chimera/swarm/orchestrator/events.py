@@ -82,6 +82,8 @@ class Operate:
     cause: int
     order: Order
     by: str
+    #: generations of the spec for which it is meant; empty: whichever there is
+    expected: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

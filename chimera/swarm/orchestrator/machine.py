@@ -123,7 +123,7 @@ class Orchestrator:
         try:
             if self.stopping:
                 raise NotReady("the swarm is being stopped")
-            wished = wish(self.spec, event, self.children.values())
+            wished = wish(self.spec, self.generation, event, self.children.values())
         except ChimeraError as fault:
             return [Answer(event.cause, error=fault)]
         changes = specs.changes(self.spec, wished.spec)

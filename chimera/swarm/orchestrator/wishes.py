@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from chimera.errors import PreconditionFailed
 from chimera.swarm import orders
 from chimera.swarm import spec as specs
 from chimera.swarm.orchestrator.events import Apply, Operate
@@ -21,10 +22,17 @@ class Wish(NamedTuple):
     subject: str
 
 
-def wish(spec: Spec, event: Apply | Operate, children: Iterable[Child]) -> Wish:
-    """What a living swarm's spec becomes. Raises SpecError, NotFound, InvalidRequest."""
+def wish(spec: Spec, generation: int, event: Apply | Operate, children: Iterable[Child]) -> Wish:
+    """What a living swarm's spec becomes.
+
+    Raises SpecError, NotFound, InvalidRequest, PreconditionFailed.
+    """
     if isinstance(event, Apply):
         return Wish(applied(spec, event.spec), "apply", spec.name)
+    if event.expected and generation not in event.expected:
+        raise PreconditionFailed(
+            f"the spec is at generation {generation} by now", generation=generation
+        )
     order = event.order
     subject = order.target if isinstance(order, Drain) else spec.name
     found = orders.ordered(spec, order, _living_workers(children))

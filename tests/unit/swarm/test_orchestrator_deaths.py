@@ -88,3 +88,15 @@ def test_killed_as_it_stops_it_stops_when_it_is_told_again():
             world.ask(lambda cause: events.Stop(cause, "ada"), 10)
             world.run(2.0)
         assert not world.coordinators
+
+
+def test_an_order_for_another_generation_changes_nothing():
+    world = live(None)
+    pause = Pause(types=("mail", "post"))
+    known = world.store.generation
+    late = world.ask(lambda cause: events.Operate(cause, pause, "ada", (known - 1,)), 9)
+    assert late.error.code == "precondition_failed"
+    assert late.error.details["generation"] == known == world.store.generation
+    assert world.store.spec.operations.paused_types == ("mail",)
+    taken = world.ask(lambda cause: events.Operate(cause, pause, "ada", (known - 1, known)), 10)
+    assert taken.value.generation == known + 1
