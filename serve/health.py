@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator
+from importlib import metadata
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel
 
 from chimera.errors import ChimeraError
 from chimera.serve.checks import Check, Health, Tier, swarm_checks
 from chimera.serve.gateway import Gateway, GatewayDep
 from chimera.serve.replies import PROBLEMS
+from chimera.serve.versions import own_version
 
 router = APIRouter(tags=["health"], responses=PROBLEMS)
 
@@ -40,6 +44,21 @@ async def looked(gateway: Gateway, tier: Tier | None = None) -> Health:
     return Health(ok=bool(checks) and all(check.ok for check in checks), checks=checks)
 
 
+class Version(BaseModel):
+    """What runs here."""
+
+    version: str
+    python: str
+    ray: str
+
+
+Exclude = Annotated[
+    list[str] | None,
+    Query(
+        description="Names of checks that are not looked at.", max_length=100,
+        examples=[["store/leader/local/0"]],
+    ),
+]  # fmt: skip
 Verbose = Annotated[
     str | None, Query(description="Tell each check, also of what is well.", max_length=10)
 ]
@@ -56,13 +75,26 @@ async def livez() -> Health:
     )
 
 
+@router.get("/version", summary="What runs here")
+async def version() -> Version:
+    """Versions of what serves."""
+    return Version(
+        version=own_version(), python=platform.python_version(), ray=metadata.version("ray")
+    )
+
+
 @router.get("/readyz", summary="Whether tasks can be submitted and run", responses=_NOT)
 @router.get("/ready", summary="As /readyz", responses=_NOT)
 @router.get("/healthz", summary="As /readyz", responses=_NOT)
 @router.get("/health", summary="As /readyz", responses=_NOT)
-async def readyz(response: Response, gateway: GatewayDep, verbose: Verbose = None) -> Health:
+async def readyz(
+    response: Response, gateway: GatewayDep, verbose: Verbose = None, exclude: Exclude = None
+) -> Health:
     """503 while draining, while a shard has no owner, while a store cannot be written, …"""
-    return _told(response, await looked(gateway), verbose is not None)
+    health = await looked(gateway)
+    checks = [check for check in health.checks if check.name not in (exclude or ())]
+    health = Health(ok=bool(checks) and all(check.ok for check in checks), checks=checks)
+    return _told(response, health, verbose is not None)
 
 
 @router.get("/health/{tier}", summary="The checks of one tier", responses=_NOT)

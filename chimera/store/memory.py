@@ -142,7 +142,7 @@ class MemoryJournal(MemoryReads):
         if self._disk.full:
             raise StoreFull(retry_after=1.0)
         if self._disk.open + arrival.of.count > queue_bound:
-            raise Overloaded(retry_after=1.0)
+            raise Overloaded(retry_after=1.0, queue_bound=queue_bound)
 
     def _accept(self, arrival: Arrival, now: int, replay: bool = False) -> Receipt:
         cutter, position = Cutter(arrival.frame), len(self._disk.tasks)

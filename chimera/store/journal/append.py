@@ -195,6 +195,7 @@ def _admit(txn: Txn, arrival: Arrival, rules: Rules) -> None:
         raise Overloaded(
             f"the shard holds {txn.open} open tasks of at most {rules.queue_bound}",
             retry_after=rules.retry_after,
+            queue_bound=rules.queue_bound,
         )
 
 
