@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chimera.serve import (
     admin,
@@ -23,9 +23,11 @@ from chimera.serve import (
     tasks,
     types,
 )
+from chimera.serve.direct import Direct
 from chimera.serve.edge import Edge
 from chimera.serve.gateway import Gateway
 from chimera.serve.problems import Fault, Problem
+from chimera.serve.versions import own_version
 
 _DESCRIPTION = """\
 Submit tasks to a swarm, follow them, and look after it.
@@ -34,6 +36,19 @@ Errors are problem documents (RFC 9457) with a `code` and a `trace_id`; 429 and 
 `Retry-After` when to try again. A submit that got no answer may be repeated without harm if it has
 an `Idempotency-Key`.
 """
+
+
+class _App(FastAPI):
+    """The framework, with our own layers in front of all of its own."""
+
+    front: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (self.front if scope["type"] == "http" else self.behind)(scope, receive, send)
+
+    async def behind(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What the framework answers."""
+        await super().__call__(scope, receive, send)
 
 
 def build(gateway: Gateway) -> FastAPI:
@@ -45,8 +60,8 @@ def build(gateway: Gateway) -> FastAPI:
         yield
         await gateway.close()
 
-    app = FastAPI(
-        title="Chimera", version=_version(), description=_DESCRIPTION, lifespan=lifespan,
+    app = _App(
+        title="Chimera", version=own_version(), description=_DESCRIPTION, lifespan=lifespan,
         docs_url=None, redoc_url=None, redirect_slashes=False,
     )  # fmt: skip
     app.state.gateway = gateway
@@ -54,7 +69,7 @@ def build(gateway: Gateway) -> FastAPI:
     for part in (tasks, batch, dead_letters, events, types, admin, health, metrics, docs):
         app.include_router(part.router)
     app.mount("/registry", registry.build(gateway.registry))
-    app.add_middleware(Edge, limits=gateway.limits)
+    app.front = Edge(Direct(app.behind, gateway), gateway.limits)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # FastAPI's own way
     return app
 
@@ -74,10 +89,3 @@ def _document(app: FastAPI) -> dict[str, Any]:
         schemas["Fault"] = Fault.model_json_schema()
         app.openapi_schema = found
     return app.openapi_schema
-
-
-def _version() -> str:
-    try:
-        return version("chimera")
-    except PackageNotFoundError:
-        return "0"

@@ -24,6 +24,8 @@ ONGOING_MAX = 1000
 QUEUED_MAX = 2000
 #: for requests in hand to end when a replica is replaced, seconds
 DRAIN_S = 70.0
+#: neither proxy nor replicas write a line a request: it is a tenth of what a small one costs
+LOGGING = {"log_level": "WARNING", "enable_access_log": False}
 #: a proxy that ended just now may still hold the port, seconds
 PORT_S = 3.0
 _POLL_S = 0.1
@@ -59,7 +61,7 @@ def up(swarm: str, http: HttpSpec, on_progress: Callable[[str], None] | None = N
         serve.start(
             proxy_location="HeadOnly",
             http_options={"host": http.host, "port": http.port, "keep_alive_timeout_s": 90},
-            logging_config={"log_level": "WARNING", "enable_access_log": False},
+            logging_config=LOGGING,
         )
     # its stubs take a class for a function
     made: Any = serve.deployment(
@@ -70,6 +72,7 @@ def up(swarm: str, http: HttpSpec, on_progress: Callable[[str], None] | None = N
         max_queued_requests=QUEUED_MAX,
         graceful_shutdown_timeout_s=DRAIN_S,
         health_check_period_s=5,
+        logging_config=LOGGING,
         ray_actor_options={"num_cpus": 0, **code.options()},
     )
     try:

@@ -1,13 +1,11 @@
-"""The outermost layer: trace ids, limits on headers, bodies and time, and the draining door."""
+"""The outermost layer: limits on headers, bodies and time, and the draining door."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-import secrets
 import time
 from math import inf
-from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -16,7 +14,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from chimera.serve.gateway import Limits
 from chimera.serve.problems import problem
 
-_TRACEPARENT = re.compile(rb"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 BATCH = "/v1/tasks:batch"
 _JSON = re.compile(rb"application/(json|[\w.+-]+\+json)\s*(;|\Z)", re.IGNORECASE)
 #: of routes that take a body other than JSON
@@ -35,8 +32,6 @@ class Edge:
             await self._app(scope, receive, send)
             return
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        state: dict[str, Any] = scope.setdefault("state", {})
-        state["trace_id"] = _trace_id(headers)
         refused = self._refused(scope, headers)
         if refused is not None:
             await problem(Request(scope), *refused)(scope, receive, send)
@@ -88,8 +83,3 @@ class Edge:
             return message
 
         return bounded
-
-
-def _trace_id(headers: dict[bytes, bytes]) -> str:
-    found = _TRACEPARENT.match(headers.get(b"traceparent", b""))
-    return found[1].decode() if found else secrets.token_hex(16)

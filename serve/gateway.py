@@ -21,6 +21,7 @@ from chimera.swarm.reports import SwarmStatus
 #: header that says for whom; without it the tenant is this one
 TENANT_HEADER = "Chimera-Tenant"
 DEFAULT_TENANT = "default"
+TENANT_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$"
 #: how long an answer about the whole swarm may be used again, seconds
 STATUS_S = 0.2
 #: for the orchestrator to answer what is asked of the schema registry, seconds
@@ -107,7 +108,7 @@ def _nothing() -> None:
     """Views of a tenant share the gateway's connection, which outlives them."""
 
 
-def gateway_of(request: Request) -> Gateway:
+async def gateway_of(request: Request) -> Gateway:
     """The gateway of the application that answers."""
     found: Gateway = request.app.state.gateway
     return found
@@ -116,14 +117,14 @@ def gateway_of(request: Request) -> Gateway:
 GatewayDep = Annotated[Gateway, Depends(gateway_of)]
 
 
-def _tenant_swarm(
+async def _tenant_swarm(
     gateway: GatewayDep,
     tenant: Annotated[
         str,
         Header(
             alias=TENANT_HEADER,
             description="The tenant for whom this is done.",
-            pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$",
+            pattern=TENANT_PATTERN,
         ),
     ] = DEFAULT_TENANT,
 ) -> AsyncSwarm:

@@ -43,7 +43,8 @@ class Options(BaseModel):
 
     def given(self) -> dict[str, Any]:
         """As keyword arguments of `submit`."""
-        found = self.model_dump(exclude_defaults=True, include=set(Options.model_fields))
+        set_ = self.model_fields_set & Options.model_fields.keys()
+        found = {name: value for name in set_ if (value := getattr(self, name)) is not None}
         for name in ("not_before", "deadline"):
             if isinstance(moment := found.get(name), datetime) and moment.tzinfo is None:
                 found[name] = moment.replace(tzinfo=timezone.utc)

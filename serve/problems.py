@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import re
+import secrets
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -20,6 +22,8 @@ from chimera.errors import ChimeraError, Unavailable
 
 log = logging.getLogger(__name__)
 
+#: W3C trace context; what is not like this is no trace
+TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 MEDIA_TYPE = "application/problem+json"
 #: the type of a problem: this and its code
 TYPE_PREFIX = "urn:chimera:problem:"
@@ -68,6 +72,15 @@ class Problem(BaseModel):
     )
 
 
+def trace_id(request: Request) -> str:
+    """Of the trace that the request belongs to, or one of its own; the same each time."""
+    found: str | None = getattr(request.state, "trace_id", None)
+    if found is None:
+        given = TRACEPARENT.match(request.headers.get("traceparent", ""))
+        found = request.state.trace_id = given[1] if given else secrets.token_hex(16)
+    return found
+
+
 def problem(
     request: Request,
     status: int,
@@ -85,7 +98,7 @@ def problem(
         "detail": detail,
         "instance": request.url.path,
         "code": code,
-        "trace_id": getattr(request.state, "trace_id", ""),
+        "trace_id": trace_id(request),
         **{name: value for name, value in more.items() if value is not None},
     }
     return JSONResponse(body, status, headers, media_type=MEDIA_TYPE)
@@ -109,13 +122,35 @@ def answer(request: Request, fault: ChimeraError) -> JSONResponse:
     told = described(fault)
     headers = {}
     if isinstance(fault, Unavailable):
-        headers["Retry-After"] = str(max(1, math.ceil(fault.retry_after)))
+        wait_s = max(1, math.ceil(fault.retry_after))
+        headers["Retry-After"] = str(wait_s)
+        if bound := fault.details.get("queue_bound"):  # draft-ietf-httpapi-ratelimit-headers
+            headers["RateLimit-Policy"] = f'"queue";q={bound};qu="concurrent-requests"'
+            headers["RateLimit"] = f'"queue";r=0;t={wait_s}'
     title = (type(fault).__doc__ or "").split("\n")[0]
     # the document's own members come first
     told = {("about_" + k if k in ("type", "title", "status") else k): v for k, v in told.items()}
     return problem(
         request, fault.status, told.pop("code"), told.pop("detail"), title, headers, **told
     )
+
+
+def told(request: Request, fault: ChimeraError) -> JSONResponse:
+    """The same, and what should not have happened is in the log."""
+    if fault.status == 500:
+        log.error("%s %s: %s", request.method, request.url.path, fault, exc_info=fault)
+    return answer(request, fault)
+
+
+def malformed(request: Request, reason: str) -> JSONResponse:
+    """A body that is no JSON."""
+    return problem(request, 400, "malformed_json", f"the body is no JSON: {reason}")
+
+
+def bug(request: Request, fault: Exception) -> JSONResponse:
+    """An error that nobody expected."""
+    log.error("%s %s", request.method, request.url.path, exc_info=fault)
+    return problem(request, 500, "internal", "an error of the gateway: its log says more")
 
 
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "payload_too_large",
@@ -128,9 +163,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(ChimeraError)
     async def _ours(request: Request, fault: ChimeraError) -> JSONResponse:
-        if fault.status == 500:
-            log.error("%s %s: %s", request.method, request.url.path, fault, exc_info=fault)
-        return answer(request, fault)
+        return told(request, fault)
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, fault: RequestValidationError) -> JSONResponse:
@@ -152,8 +185,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def _bug(request: Request, fault: Exception) -> JSONResponse:
-        log.error("%s %s", request.method, request.url.path, exc_info=fault)
-        return problem(request, 500, "internal", "an error of the gateway: its log says more")
+        return bug(request, fault)
 
 
 def _methods(request: Request) -> list[str]:
@@ -174,9 +206,7 @@ def _of_validation(request: Request, fault: RequestValidationError) -> JSONRespo
         where, *path = one["loc"] or ("body",)
         if one["type"] == "json_invalid":
             reason = one.get("ctx", {}).get("error", one["msg"])
-            return problem(
-                request, 400, "malformed_json", f"the body is no JSON at byte {path[0]}: {reason}"
-            )
+            return malformed(request, f"at byte {path[0]}: {reason}")
         errors.append({"in": where, "pointer": pointer(path), "detail": one["msg"]})
     first = errors[0]
     detail = f"{first['in']} {first['pointer'] or '/'}: {first['detail']}"

@@ -27,15 +27,19 @@ from chimera.serve.models import (
     TaskRequest,
     TaskView,
     submitted,
-    url,
     view,
 )
+from chimera.serve.problems import TRACEPARENT
 from chimera.serve.replies import PROBLEMS, etagged
 
 router = APIRouter(prefix="/v1/tasks", tags=["tasks"], responses=PROBLEMS)
 
 #: a key as it is, or as a string of structured fields (RFC 9651)
-_KEY = r'^([!#-~][ -~]*|"([ !#-\[\]-~]|\\["\\])+")$'
+KEY_PATTERN = r'^([!#-~][ -~]*|"([ !#-\[\]-~]|\\["\\])+")$'
+#: characters of its header
+KEY_MAX = 1024
+#: that a request may wait for a task's end, seconds
+WAIT_MAX_S = 60.0
 _PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait=\"?(\d{1,4})\"?(?=$|[,;\s])")
 
 ID_PATTERN = r"^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
@@ -49,7 +53,11 @@ TaskId = Annotated[
 ]
 Wait = Annotated[
     float,
-    Query(ge=0, le=60, description="Seconds to wait for the task's end; also `Prefer: wait=5`."),
+    Query(
+        ge=0,
+        le=WAIT_MAX_S,
+        description="Seconds to wait for the task's end; also `Prefer: wait=5`.",
+    ),
 ]
 Prefer = Annotated[str | None, Header(description="`wait=SECONDS` or `respond-async` (RFC 7240).")]
 
@@ -97,14 +105,20 @@ async def submit(
     prefer: Prefer = None,
     idempotency_key: Annotated[
         str | None,
-        Header(min_length=1, max_length=1024, pattern=_KEY, description="Repeat safely with it."),
+        Header(
+            min_length=1,
+            max_length=KEY_MAX,
+            pattern=KEY_PATTERN,
+            description="Repeat safely with it.",
+        ),
     ] = None,
     traceparent: Annotated[str | None, Header(description="W3C trace context.")] = None,
 ) -> Response:
     """Accept a task durably. Single submits that arrive together share a frame."""
     _key_of(body, idempotency_key)
     seconds, applied = _waiting(wait, prefer, gateway.limits.wait_max_s)
-    handle = await swarm.submit(body.type, body.payload, traceparent=traceparent, **body.given())
+    trace = traceparent if TRACEPARENT.match(traceparent or "") else None
+    handle = await swarm.submit(body.type, body.payload, traceparent=trace, **body.given())
     found = submitted(handle.id, body, swarm.tenant)
     if seconds:
         found = await _after(swarm, handle, seconds, found)
@@ -112,7 +126,7 @@ async def submit(
         found = view(await handle.status(payload=True))
     found.duplicate = handle.duplicate
     status = 200 if found.state in ENDED else 202
-    return _answer(found, status, {"Location": url(handle.id), **applied})
+    return _answer(found, status, {"Location": found.url, **applied})
 
 
 async def _after(

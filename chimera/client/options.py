@@ -170,25 +170,26 @@ class ShardByKey:
 class Route:
     """Which shard each task of one type goes to; None: to any."""
 
-    __slots__ = ("_by_key", "home")
+    __slots__ = ("_ring", "_tenant", "home")
 
     def __init__(self, tenant: str, ring: int, policy: TaskPolicy) -> None:
         #: where all tasks of the type live, if its limits are too narrow to be divided
         self.home = home_shard(policy, ring)
-        self._by_key = ShardByKey(tenant, ring)
+        self._tenant = tenant
+        self._ring = ring
 
     def __call__(self, bound: str | None) -> int | None:
         """The shard of a task with this key, or idempotency key."""
         if self.home is not None or bound is None:
             return self.home
-        return self._by_key(bound)
+        return ShardByKey(self._tenant, self._ring)(bound)
 
     def all(self, bounds: Sequence[str], count: int) -> dict[int | None, Sequence[int]]:
         """Which of `count` tasks go to each shard, ascending; `bounds` has one a task, or none."""
         if self.home is not None or not bounds:
             return {self.home: range(count)}
         found: dict[int | None, list[int]] = {}
-        for index, shard in enumerate(self._by_key.all(bounds)):
+        for index, shard in enumerate(ShardByKey(self._tenant, self._ring).all(bounds)):
             mine = found.get(shard)
             if mine is None:
                 mine = found[shard] = []

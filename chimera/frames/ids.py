@@ -33,7 +33,8 @@ def format_id(session: int, shard: int, counter: int) -> str:
     high = value >> 74 & 0xFFFFFFFFFFFF
     middle = value >> 62 & 0xFFF
     low = value & (1 << 62) - 1
-    return str(UUID(int=high << 80 | 8 << 76 | middle << 64 | 2 << 62 | low))
+    text = f"{high << 80 | 8 << 76 | middle << 64 | 2 << 62 | low:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def parse_id(text: str) -> TaskKey:

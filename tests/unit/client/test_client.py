@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -228,6 +229,20 @@ def test_tenants_do_not_see_each_other(swarm):
     with pytest.raises(NotFound):
         other.get(handle.id)
     assert not list(other.list())
+
+
+def test_tasks_that_come_while_the_engine_is_busy_share_a_frame(swarm, leaders):
+    swarm.types()
+    gate = threading.Event()
+    swarm.core.engine.do(lambda: gate.wait(DEADLINE_S))
+    with ThreadPoolExecutor(8) as pool:
+        submitting = [pool.submit(swarm.submit, "echo", n) for n in range(8)]
+        eventually(lambda: len(swarm.core._offered) == 8)
+        gate.set()
+        handles = [one.result(DEADLINE_S) for one in submitting]
+    (call,) = leaders.appends()
+    assert [frame.count for frame in call.frames] == [8]
+    assert len({one.id for one in handles}) == 8
 
 
 def test_a_closed_client_says_so(leaders):
