@@ -66,7 +66,7 @@ def _keep(document: Document, mode: str, report: Report) -> None:
                 document.add(name, "/s", [one.rate for one in found])
                 document.add(f"{name}: median time", "ms", [one.latency_ms for one in found])
             document.add(f"{name}: CPU of the edge a request", "ms", [one.cpu_ms for one in found])
-            if what != "empty":
+            if what not in ("empty", "paced"):
                 document.add(
                     f"{name}: CPU of the swarm a request", "ms", [one.swarm_ms for one in found]
                 )
@@ -75,7 +75,8 @@ def _keep(document: Document, mode: str, report: Report) -> None:
 
 
 _TITLES = {
-    "empty": "empty route", "single": "one task a request", "bulk": f"bulks of {LINES:,} tasks",
+    "empty": "empty route", "paced": "empty route at the rate of tasks",
+    "single": "one task a request", "bulk": f"bulks of {LINES:,} tasks",
     "scraped": f"bulks of {LINES:,} tasks, /metrics each {OFTEN_S:g} s",
 }  # fmt: skip
 
@@ -85,13 +86,17 @@ def _of(report: Report, what: str, connections: int) -> list[Measured]:
 
 
 def _judge(document: Document, mode: str, report: Report) -> None:
-    single, empty = _of(report, "single", 32), _of(report, "empty", 32)
-    cost = ratios([one.cpu_ms for one in single], [one.cpu_ms for one in empty])
-    judge(
-        document, "http_single", MODES[mode], median(cost),
-        f"{median([one.cpu_ms for one in single]):.2f} ms beside"
-        f" {median([one.cpu_ms for one in empty]):.2f} ms, 32 at once, n={len(cost)}",
-    )  # fmt: skip
+    single = _of(report, "single", 32)
+    for what, which in (("empty", ""), ("paced", ", at the same rate")):
+        empty = _of(report, what, 32)
+        cost = ratios([one.cpu_ms for one in single], [one.cpu_ms for one in empty])
+        judge(
+            document, "http_single", MODES[mode] + which, median(cost),
+            f"{median([one.cpu_ms for one in single]):.2f} ms beside"
+            f" {median([one.cpu_ms for one in empty]):.2f} ms, 32 at once, n={len(cost)};"
+            f" {median([one.rate for one in single]):.0f}/s beside"
+            f" {median([one.rate for one in empty]):.0f}/s",
+        )  # fmt: skip
     if mode == "haproxy":
         ended = [one.ended_per_s for one in _of(report, "bulk", 4)]
         accepted = [one.lines_per_s for one in _of(report, "bulk", 4)]

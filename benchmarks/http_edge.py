@@ -67,7 +67,8 @@ class _Empty:
 class Measured(msgspec.Struct, kw_only=True):
     """One stretch of load."""
 
-    what: str  #: `empty`, `single`, `bulk`, or `scraped`: a bulk while metrics are looked at
+    what: str  #: `empty`, `single`, `bulk`, or `scraped`: a bulk while metrics are looked at,
+    #: `paced`: an empty route asked as often as tasks were submitted just before
     connections: int
     rate: float  #: requests a second
     latency_ms: float  #: median
@@ -119,8 +120,8 @@ class Edge:
         self.refused = 0
         self._rest = Spent(0.0, 0.0)  #: a second, while nothing is asked
 
-    def _load(self, what: str, connections: int, seconds: float) -> Load:
-        return http_load.run(self._port, WIRES[what], STATUS[what], connections, seconds)
+    def _load(self, what: str, connections: int, seconds: float, rate: float = 0.0) -> Load:
+        return http_load.run(self._port, WIRES[what], STATUS[what], connections, seconds, rate)
 
     def open_tasks(self) -> int:
         """Tasks that have no outcome yet."""
@@ -131,13 +132,13 @@ class Edge:
         """Wait until everything has ended."""
         rig.until(lambda: self.open_tasks() == 0, 120.0, "end of all tasks", 0.05)
 
-    def measure(self, what: str, connections: int) -> Measured:
+    def measure(self, what: str, connections: int, rate: float = 0.0) -> Measured:
         """One stretch of load, from a swarm at rest to one at rest."""
         self.calm()
         before, began = _cpu(), time.monotonic()
-        wire = "bulk" if what == "scraped" else what
+        wire = {"scraped": "bulk", "paced": "empty"}.get(what, what)
         with self._scraped() if what == "scraped" else contextlib.nullcontext():
-            load = self._load(wire, connections, self._settings.seconds)
+            load = self._load(wire, connections, self._settings.seconds, rate)
         self.calm()
         ended = time.monotonic() - began
         spent = _cpu().since(before)
@@ -217,6 +218,8 @@ def _run(settings: Settings) -> Report:
             for _ in range(settings.pairs):
                 for connections in AT_ONCE["single"]:
                     measured += [edge.measure(one, connections) for one in ("empty", "single")]
+                    rate = measured[-1].rate
+                    measured.append(edge.measure("paced", connections, rate))
                 measured += [edge.measure("bulk", one) for one in AT_ONCE["bulk"]]
                 measured.append(edge.measure("scraped", AT_ONCE["bulk"][-1]))
             scrape_ms = edge.scrape_ms()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from dataclasses import dataclass, field
 
@@ -47,10 +48,16 @@ async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     return status, await reader.readexactly(length)
 
 
-async def _connection(port: int, wire: bytes, expected: int, until: float, load: Load) -> None:
+async def _connection(
+    port: int, wire: bytes, expected: int, until: float, load: Load, pause_s: float
+) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 24)
     try:
-        while time.monotonic() < until:
+        due = time.monotonic() + random.uniform(0.0, pause_s)
+        while (now := time.monotonic()) < until:
+            if pause_s:
+                await asyncio.sleep(due - now)
+                due = max(due + pause_s, now)
             began = time.perf_counter()
             writer.write(wire)
             await writer.drain()
@@ -67,13 +74,21 @@ async def _connection(port: int, wire: bytes, expected: int, until: float, load:
         writer.close()
 
 
-def run(port: int, wire: bytes, expected: int, connections: int, seconds: float) -> Load:
-    """Repeat a request over so many connections for so long. Raises BadAnswer."""
+def run(
+    port: int, wire: bytes, expected: int, connections: int, seconds: float, rate: float = 0.0
+) -> Load:
+    """Repeat a request over so many connections for so long. Raises BadAnswer.
+
+    `rate`: requests a second, of all connections, at most; 0: as many as are answered.
+    """
 
     async def all_of_them() -> None:
         until = time.monotonic() + seconds
         await asyncio.gather(
-            *(_connection(port, wire, expected, until, load) for _ in range(connections))
+            *(
+                _connection(port, wire, expected, until, load, connections / rate if rate else 0.0)
+                for _ in range(connections)
+            )
         )
 
     load = Load()
