@@ -191,9 +191,8 @@ class Shards:
         new = opened.new_frame(frame, head, receipt)
         due = opened.earliest(frame, receipt)
         accepted = receipt.count - len(receipt.skipped)
-        if receipt.skipped:
-            with self._lock:
-                self.duplicates += sum(one.task_id is not None for one in receipt.skipped)
+        with self._lock:
+            self.duplicates += sum(one.task_id is not None for one in receipt.skipped)
         self._remember((shard, receipt.position), frame)
         with hosted.lock:
             heapq.heappush(hosted.early, (receipt.position, receipt.count, new, accepted, due))
