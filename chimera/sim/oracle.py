@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 #: from the intent to cancel to the last dispatch that may not know of it, seconds
 CANCEL_S = 0.001
+#: workers that one task may kill: twice the attempts of any policy, as a leader that dies with a
+#: worker does not record the blame
+KILLS_MAX = 8
 #: an answer is on its way no longer than this, unless its link is cut, seconds
 ANSWER_S = 20.0
 
@@ -55,6 +58,7 @@ class Oracle:
         self.aliases: set[str] = set()
         self.attempts = Attempts(world.kernel)
         self.unique: dict[tuple[Any, ...], int] = {}  #: idempotency scope → position
+        self.told: set[tuple[int, int, int]] = set()  #: (pid, shard, position) of cancels that came
 
     # tasks
 
@@ -107,6 +111,15 @@ class Oracle:
         if position < len(tasks) and tasks[position].open and not tasks[position].cancel:
             raise Broken(f"P9 shard {shard}: {position} is said to be cancelled, not durably")
 
+    def told_to_cancel(self, worker: Process, shard: int, position: int) -> None:
+        """A cancel came to a worker, before or after the task did."""
+        self.told.add((worker.pid, shard, position))
+
+    def killed(self, task: str, kills: int) -> None:
+        """A task killed its worker, for the `kills`-th time."""
+        if kills > KILLS_MAX:
+            raise Broken(f"P7 {task} has killed {kills} workers")
+
     def started(self, worker: WorkerProcess, batch: Batch, position: int, task: str,
                 sent_at: float, slot: Slot | None) -> None:  # fmt: skip
         """A handler begins."""
@@ -120,6 +133,8 @@ class Oracle:
         cancelled = disk.cancelled_at.get(position)
         if cancelled is not None and sent_at > cancelled + CANCEL_S and troubled < cancelled - 1:
             raise Broken(f"P9 shard {shard}: {position} was sent after it was cancelled")
+        if (worker.pid, shard, position) in self.told:
+            raise Broken(f"P9 shard {shard}: {position} begins on a worker that was told to cancel")
         early = self.delayed.get((shard, position), 0) - self.world.kernel.unix_ms()
         if early > self.world.plan.skew_ms_max + 1:
             raise Broken(f"P16 shard {shard}: {position} begins {early} ms early")

@@ -204,6 +204,7 @@ class WorkerProcess(Process):
         self.machine.recorded(serials)
 
     def cancel(self, shard: int, position: int) -> None:
+        self.world.oracle.told_to_cancel(self, shard, position)
         part = self.machine.cancel(shard, position)
         for batch in self.batches:
             if batch.part is part:
@@ -282,6 +283,7 @@ class WorkerProcess(Process):
         self.world.oracle.started(self, batch, position, task, call.sent_at, _slot(batch, index))
         if self.world.deaths[task] < chore.k:
             self.world.deaths[task] += 1
+            self.world.oracle.killed(task, self.world.deaths[task])
             self.kernel.counters["task_killed_worker"] += 1
             self.kernel.kill(self, "its task killed it")
             return

@@ -23,7 +23,7 @@ BEGIN, END = "<!-- planted: begin -->\n", "<!-- planted: end -->"
 
 def table(caught: dict[str, dict[str, object]]) -> str:
     """What the documents say of it."""
-    rows = ["| rule | without it | caught after seeds | it says |", "| --- | --- | --- | --- |"]
+    rows = ["| rule | without it | caught within seeds | it says |", "| --- | --- | --- | --- |"]
     for name, bug in sorted(BUGS.items(), key=lambda item: (item[1].rule, item[0])):
         rows.append(_row(bug, caught.get(name)))
     return "\n".join(rows) + "\n"
