@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import typing
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
-from chimera.sim import faults, run
+from chimera.sim import faults, reach, run
+from chimera.sim.broken import Broken
+from chimera.swarm.coordinator import effects
+from tests.unit.cli.kit import chimera
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +78,38 @@ def test_results_are_plain_data(results):
     from chimera.cli.sim import plain
 
     assert json.loads(json.dumps(plain(results[0])))["seed"] == 0
+
+
+def _ran(monkeypatch, seeds, counters):
+    """`chimera sim` over so many seeds that each reach what is counted."""
+    one = run.Result(0, "", "", 0, 0.0, counters, ())
+    monkeypatch.setattr(run, "run_many", lambda wanted, _: (one for _ in wanted))
+    return chimera("sim", "--seeds", str(seeds), "--json"), chimera("sim", "--seeds", str(seeds))
+
+
+def test_what_no_seed_reached_is_named_and_fails_a_long_run(monkeypatch):
+    counters = dict.fromkeys((*reach.FAULTS, *reach.RECOVERIES), 1)
+    for told in _ran(monkeypatch, reach.SEEDS_ENOUGH, counters):
+        assert told.exit_code == 0
+    for told in _ran(monkeypatch, reach.SEEDS_ENOUGH, counters | {"takeover": 0}):
+        assert told.exit_code == 1
+    as_json, as_text = _ran(monkeypatch, 3, counters | {"takeover": 0})
+    assert json.loads(as_json.stdout)["unreached"] == ["takeover"]
+    assert "takeover: never reached" in as_text.stdout
+    assert (as_json.exit_code, as_text.exit_code) == (0, 0)
+
+
+def test_every_counter_that_is_asked_for_is_counted_somewhere():
+    source = "".join(path.read_text() for path in Path(reach.__file__).parent.glob("*.py"))
+    counted = set(re.findall(r'counters\["(\w+)"\]', source))
+    made = {f"fault_{kind}" for kind in faults.KINDS}
+    made |= {f"act_{act.__name__.lower()}" for act in typing.get_args(effects.Act)}
+    assert {*reach.FAULTS, *reach.RECOVERIES} <= counted | made
+    assert counted <= {*reach.FAULTS, *reach.RECOVERIES}
+
+
+def test_a_task_that_goes_on_killing_workers_is_noticed():
+    oracle = run.world(1, []).oracle
+    oracle.killed("t", 8)
+    with pytest.raises(Broken, match="P7"):
+        oracle.killed("t", 9)
