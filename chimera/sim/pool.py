@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from chimera.sim.leader import LeaderProcess
     from chimera.sim.world import World
 
+NOTHING_S = 0.001  #: until a leader notices that nothing is left of what it was to send
 ANSWER_S = 0.3
 LOOK_S = 0.5
 #: a worker's start, its handlers' import included, seconds, at most
@@ -123,7 +124,8 @@ class Pool(Process):
                 items.append(Dispatch(item.shard, item.attempt, item.epoch, item.first, frame))
         if not items:
             gone = events.Replied(effect.worker, effect.flight, (), ())
-            self.later(0.0, lambda: self.step(gone))
+            # not at once: a leader that sends again would stop the clock for ever
+            self.later(NOTHING_S, lambda: self.step(gone))
             return
         process, sent_at = link.process, self.kernel.now
 
