@@ -58,6 +58,17 @@ def join(*tallies: Iterable[Reading]) -> Tally:
     return tuple(joined)
 
 
+def renewed(tally: Tally, reading: Reading) -> Tally:
+    """The join of a joined tally with one reading; fast where its incarnation is known."""
+    source = reading.leader, reading.incarnation
+    for index, known in enumerate(tally):
+        if (known.leader, known.incarnation) == source:
+            if known.number >= reading.number:
+                return tally
+            return (*tally[:index], reading, *tally[index + 1 :])
+    return join(tally, (reading,))
+
+
 def totals(tally: Iterable[Reading]) -> dict[str, int]:
     """Each counter, over all incarnations."""
     found: Counter[str] = Counter()

@@ -52,6 +52,8 @@ def moves(owned: Mapping[str, Collection[int]], targets: Collection[str]) -> lis
     spare: list[tuple[int, str]] = []
     for name in sorted(owned):
         keep = share.get(name, 0)
+        if len(owned[name]) <= keep:
+            continue  # the usual case, looked at many times a second: it gives nothing away
         best_first = sorted(owned[name], key=lambda shard: (-affinity(shard, name), shard))
         spare += [(shard, name) for shard in best_first[keep:]]
     room = {name: max(share[name] - len(owned.get(name, ())), 0) for name in order}

@@ -59,7 +59,7 @@ def on_pulse(state: State, event: Pulse, now: float) -> None:
     if child is None or child.state in (LeaderState.MISSING, LeaderState.RETIRING):
         return
     child.report = event.report
-    state.tally = merge.join(state.tally, (merge.read(event.report),))
+    state.tally = merge.renewed(state.tally, merge.read(event.report))
     if child.state in _UNHEARD:
         state.health.expect(child.name, now)
         child.fault, child.failures = "", 0
@@ -286,12 +286,15 @@ def _config(state: State, leader: str) -> LeaderConfig:
     """A leader's configuration: with what it adopted, as long as another leader is missing."""
     more = 0
     # while it still takes shards it may not have counted those that it adopts with them
-    taking = any(shard.state is SeatState.ORDERED for shard in state.owned(leader))
-    if state.heirs and short(state) and not taking:
+    if state.heirs and short(state) and not _is_taking(state, leader):
         report = state.leaders[leader].report
         mine = {worker.name for worker in report.workers} if report else set()
         more = sum(heir == leader and name in mine for name, heir in state.heirs.items())
     return state.plan.config(more)
+
+
+def _is_taking(state: State, leader: str) -> bool:
+    return any(shard.state is SeatState.ORDERED for shard in state.owned(leader))
 
 
 def _attach(state: State, child: Child, now: float, why: str) -> None:

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from chimera import names
 from chimera.swarm.health import HealthPolicy, ScrutinyPolicy
 from chimera.swarm.reports import LeaderConfig
 from chimera.swarm.restart import RestartPolicy
+
+
+@lru_cache(maxsize=64)
+def _leader_names(region: str, leaders: int, drained: tuple[str, ...]) -> tuple[str, ...]:
+    every = (names.leader(region, index) for index in range(leaders))
+    return tuple(name for name in every if name not in drained)
+
+
+@lru_cache(maxsize=64)
+def _leader_set(region: str, leaders: int, drained: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(_leader_names(region, leaders, drained))
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +35,11 @@ class RegionPlan:
 
     def leader_names(self) -> tuple[str, ...]:
         """Those that shall serve."""
-        every = (names.leader(self.region, index) for index in range(self.leaders))
-        return tuple(name for name in every if name not in self.drained)
+        return _leader_names(self.region, self.leaders, self.drained)
+
+    def has_leader(self, name: str) -> bool:
+        """Whether it is one of them: asked of each leader, many times a second."""
+        return name in _leader_set(self.region, self.leaders, self.drained)
 
     def config(self, more_workers: int) -> LeaderConfig:
         """A leader's configuration, with that many workers more than its own."""

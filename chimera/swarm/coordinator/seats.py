@@ -138,25 +138,29 @@ def overdue(state: State, now: float) -> None:
 
 def order_free(state: State, now: float) -> None:
     """Give each shard that nobody has to a leader, with the workers that it must ask (P6)."""
+    elsewhere = _may_be_elsewhere(state, now)
     waiting = [
         shard
         for _, shard in sorted(state.shards.items())
         if shard.state is SeatState.FREE
         and is_ours(state, shard)
         and now >= shard.not_before
-        and (shard.known or not _may_be_elsewhere(state, now))
+        and (shard.known or not elsewhere)
     ]
+    if not waiting:
+        return
     given: dict[int, str] = {}
+    held: dict[str, list[int]] = {}
+    for shard in state.shards.values():
+        held.setdefault(shard.owner, []).append(shard.number)
     for shard in waiting:
-        able = _able(state, shard, now)
-        owned = {
-            name: [s.number for s in state.owned(name)] + [n for n, t in given.items() if t == name]
-            for name in able
-        }
+        owned = {name: held.get(name, []) for name in _able(state, shard, now)}
         if shard.bound_for in owned:
             given[shard.number] = shard.bound_for
         else:
             given.update(placement.assign([shard.number], owned))
+        if shard.number in given:
+            held.setdefault(given[shard.number], []).append(shard.number)
     if given:
         _bequeath(state, given)
     for number, leader in given.items():
@@ -262,10 +266,10 @@ def rebalance(state: State, now: float) -> None:
         and state.health.trusted(child.name, now)
     ]
     leaving = [child.name for child in state.up() if not state.is_planned(child.name)]
-    owned = {
-        name: [shard.number for shard in movable if shard.owner == name]
-        for name in (*targets, *leaving)
-    }
+    owned: dict[str, list[int]] = {name: [] for name in (*targets, *leaving)}
+    for shard in movable:
+        if shard.owner in owned:
+            owned[shard.owner].append(shard.number)
     for move in placement.moves(owned, targets)[:1]:
         shard = state.shards[move.shard]
         shard.bound_for = move.taker

@@ -186,7 +186,7 @@ class State:
         return (child for child in self.leaders.values() if child.state is LeaderState.UP)
 
     def is_planned(self, leader: str) -> bool:
-        return leader in self.plan.leader_names()
+        return self.plan.has_leader(leader)
 
     def listed(self, *, but: str = "") -> set[str]:
         """Workers that a living leader reports, one leader aside."""

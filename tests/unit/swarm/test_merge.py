@@ -89,3 +89,8 @@ def test_quantiles_are_those_of_all_leaders_together() -> None:
     assert found == pytest.approx((0.010, 1.0), rel=0.02)
     assert merge.latency(tally, "wait", (0.5,)) is None
     assert merge.latency((), "run", (0.5,)) is None
+
+
+@given(TALLIES, READINGS)
+def test_one_reading_more_is_the_same_join(heard: Tally, said: Reading) -> None:
+    assert merge.renewed(heard, said) == join(heard, (said,))
