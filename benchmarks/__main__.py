@@ -41,6 +41,7 @@ BENCHMARKS = {
     "backends": Benchmark("Brokers and databases beside the embedded defaults.", 3),
     "http": Benchmark("Tasks over HTTP beside an empty Serve route, with both of its proxies.", 5),
     "memory": Benchmark("A leader with a million queued commands.", 1),
+    "scale": Benchmark("Up to 100,000 workers, simulated: load of each tier, and failover.", 1),
     "startup": Benchmark("From nothing to a swarm that serves.", 5),
     "profile": Benchmark("Where the processor's time goes, by process and by function.", 1),
 }
@@ -125,7 +126,9 @@ def measure(name: str, settings: Settings, json: Path | None, plot: Path | None)
     if json:
         common.save(document, json)
         print(f"kept in {json}")
-    if plot:
+    if plot and hasattr(module, "plot"):
+        module.plot(document, plot)  # figures of its own kind
+    elif plot:
         draw([document], plot)
 
 

@@ -41,8 +41,6 @@ from chimera.swarm.reports import (
 if TYPE_CHECKING:
     from chimera.sim.world import World
 
-TICK_S = 0.05
-
 
 class LeaderProcess(Shelf):
     """One leader process."""
@@ -64,7 +62,7 @@ class LeaderProcess(Shelf):
     # the loop
 
     def _tick(self) -> None:
-        self.later(TICK_S, self._tick)
+        self.later(self.world.plan.leader_tick_s, self._tick)
         self.overdue()
         boards = {
             name: link.process.board

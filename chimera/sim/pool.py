@@ -77,9 +77,10 @@ class Pool(Process):
         link.watched = True
         self._watch(link)
         name = link.process.name
-        self.ready = True
+        told, self.ready = not self.ready or self.world.plan.checked, True
         self.step(events.WorkerReady(name, link.process.policies(), link.process.revision))
-        self.announce()
+        if told:
+            self.announce()
 
     def _watch(self, link: Link) -> None:
         process = link.process

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -144,7 +145,7 @@ class WorkerProcess(Process):
         self.retired_at: float | None = None
         self._tick()
 
-    @property
+    @cached_property
     def info(self) -> WorkerInfo:
         return WorkerInfo(self.name, self.owner, None, self.revision)
 

@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import ClassVar
 
 import msgspec
 
@@ -46,7 +47,10 @@ class Plan:
     span_s: float
     lease_s: float = 4.0
     skew_ms_max: int = 3000
+    region_timeout_s: float = 2.5
+    leader_tick_s: float = 0.05
     shared: bool = False  #: every region can open every journal
+    #: machines check their invariants at each step, and leaders tell of each worker at once
     checked: bool = True
     policies: tuple[TaskPolicy, ...] = (
         TaskPolicy(type="t", max_attempts=3, backoff_initial_s=0.1, backoff_cap_s=0.5,
@@ -69,9 +73,11 @@ class Plan:
 class World:
     """Everything that lives, and the schedule of what breaks."""
 
+    kernel_type: ClassVar[type[Kernel]] = Kernel
+
     def __init__(self, plan: Plan, schedule: list[Fault], keep_trace: bool = False) -> None:
         self.plan, self.schedule = plan, schedule
-        self.kernel = Kernel(plan.seed, keep_trace)
+        self.kernel = self.kernel_type(plan.seed, keep_trace)
         self.head = "head"
         self.hosts = [f"r{i}" for i in range(plan.regions)]
         self.oracle = Oracle(self)
@@ -95,7 +101,7 @@ class World:
         self.spec = Spec(
             handlers=("sim",), data_dir="/sim", objects="", shards=plan.shards,
             durability="fsync" if plan.fsync else "os", worker_lease_s=plan.lease_s,
-            store="postgresql://sim" if plan.shared else "", region_timeout_s=2.5,
+            store="postgresql://sim" if plan.shared else "", region_timeout_s=plan.region_timeout_s,
             regions=tuple(
                 RegionSpec(name=host, leaders=plan.leaders, workers=plan.workers)
                 for host in self.hosts
