@@ -15,12 +15,14 @@ from chimera.bus import embedded
 from chimera.bus.connect import connect
 from chimera.bus.limits import Limits
 from chimera.bus.memory import MemoryBroker, MemoryBus
-from chimera.bus.protocol import Bus, Kind, Record
+from chimera.bus.protocol import Bus, Finding, Kind, Record
+from chimera.bus.rabbitmq import admin
 from tests.conformance.bus_ack_suite import AckSuite
 from tests.conformance.bus_fault_suite import FaultSuite, OutageSuite
 from tests.conformance.bus_kit import GROUP, SOON_S, Place, publish, records, take, texts
 from tests.conformance.bus_suite import FetchSuite, PositionSuite, PublishSuite
 from tests.servers.kafka import Kafka
+from tests.servers.processes import wait_until
 from tests.servers.rabbitmq import RabbitMQ
 
 
@@ -168,3 +170,21 @@ class TestRabbitBus(_All):
         place = _Rabbit(rabbitmq)
         yield place
         place.end()
+
+    def test_a_record_that_is_given_back_for_ever_is_put_aside_and_told(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(admin, "DELIVERY_LIMIT", 3)
+        topic, bus = place.topic(), place.bus()
+        publish(bus, records(topic, ["poison"]))
+        subscription = bus.subscribe(topic, GROUP)
+        for deliveries in (1, 2, 3, 4):
+            got = take(subscription, 1)
+            assert got[0].deliveries == deliveries
+            subscription.nack(got)
+        found: list[Finding] = []
+        wait_until(lambda: found.extend(bus.check([topic], SOON_S, False)) or found, "it is told")
+        assert found[0].serious
+        assert found[0].problem == "1 messages were given back 3 times"
+        publish(bus, records(topic, ["sound"]))
+        assert texts(take(subscription, 1)) == ["sound"]

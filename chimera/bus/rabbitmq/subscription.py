@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -89,7 +90,7 @@ class RabbitSubscription:
         self._closed = False
         self._fault: ChimeraError | None = BusUnavailable("not connected yet")
         self._channel: AbstractChannel | None = None
-        self._tags: list[str] = []
+        self._tags: dict[int, str] = {}  #: queue → its consumer
         self._acks: set[Any] = set()
         self._forget()
         self._reader = loop.post(self._read_for_ever())
@@ -120,9 +121,8 @@ class RabbitSubscription:
             with self._changed:
                 self._forget()
                 self._channel = channel
-                self._tags = []
             for queue in range(len(self._queues)):
-                self._tags.append(await self._consume(channel, queue))
+                await self._consume(channel, queue)
             with self._changed:
                 self._fault = None
             await asyncio.shield(channel.closing)
@@ -133,11 +133,15 @@ class RabbitSubscription:
             await self._link.close()
         raise BusUnavailable("the channel was closed")
 
-    async def _consume(self, channel: AbstractChannel, queue: int) -> str:
-        answer = await channel.basic_consume(
-            self._queues[queue], partial(self._delivered, channel, queue), timeout=ANSWER_S
+    async def _consume(self, channel: AbstractChannel, queue: int) -> None:
+        # named by us: what is delivered, and given back, may come before the broker's answer
+        self._tags[queue] = uuid.uuid4().hex
+        await channel.basic_consume(
+            self._queues[queue],
+            partial(self._delivered, channel, queue),
+            consumer_tag=self._tags[queue],
+            timeout=ANSWER_S,
         )
-        return str(answer.consumer_tag)
 
     async def _delivered(
         self, channel: AbstractChannel, queue: int, message: DeliveredMessage
@@ -248,7 +252,7 @@ class RabbitSubscription:
                     self._window.ack(one.tag)
             for one in back:
                 await channel.basic_nack(one.tag, requeue=True, wait=False)
-            self._tags[queue] = await self._consume(channel, queue)
+            await self._consume(channel, queue)
 
     def seek(self, partition: int, position: int) -> None:
         raise InvalidRequest("RabbitMQ does not seek: it hands out what is not acknowledged")
