@@ -41,7 +41,7 @@ BENCHMARKS = {
     "backends": Benchmark("Brokers and databases beside the embedded defaults.", 3),
     "http": Benchmark("Tasks over HTTP beside an empty Serve route, with both of its proxies.", 5),
     "memory": Benchmark("A leader with a million queued commands.", 1),
-    "scale": Benchmark("Up to 100,000 workers, simulated: load of each tier, and failover.", 1),
+    "scale": Benchmark("Simulated swarms of growing size: load of each tier, and failover.", 1),
     "startup": Benchmark("From nothing to a swarm that serves.", 5),
     "profile": Benchmark("Where the processor's time goes, by process and by function.", 1),
 }

@@ -17,10 +17,10 @@ SETTLE_S = 1.0
 #: leaders that are killed, and that are stopped, one after the other
 STRIKES = 3
 #: workers of each leader, at each of which everything is measured, failover too
-GROWTH = [Size(10, 100, workers) for workers in (1, 10)]
+GROWTH = [Size(10, 10, workers) for workers in (1, 10, 100)]
 LARGEST = [Size(10, 100, 100)]
 #: regions of the same size each, of which only the load is measured
-REGIONS = [Size(regions, 10, 10) for regions in (1, 2, 5, 10)]
+REGIONS = [Size(regions, 5, 10) for regions in (1, 2, 5, 10)]
 QUICK = [Size(2, 3, workers) for workers in (1, 4)]
 QUICK_REGIONS = [Size(regions, 2, 2) for regions in (1, 2)]
 

@@ -25,6 +25,7 @@ ELSEWHERE = {
     "docs/hacking.md": "CI",
     "docs/regions.md": "tests/swarm/test_two_clusters.py",
     "docs/registry.md": "tests/contract/test_confluent_clients.py",
+    "docs/scale.md": "tests/swarm/test_benchmarks.py",
     "docs/simulator.md": "tests/unit/sim/test_simulator.py",
 }
 #: the machine that runs this may be busy
