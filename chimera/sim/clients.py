@@ -151,7 +151,7 @@ class Client(Process):
     """One program that submits, cancels, and asks for outcomes."""
 
     def __init__(self, world: World, name: str) -> None:
-        super().__init__(world.kernel, name, world.head)
+        super().__init__(world.kernel, name, world.head, unordered=world.plan.reorder)
         self.world = world
         self.kernel.born(self)
         self.session = _Session(self.kernel.random.getrandbits(63))

@@ -45,6 +45,7 @@ class Process:
     backlog: list[Work] = field(default_factory=list)
     pending: dict[int, Work] = field(default_factory=dict)  #: calls to it, by number: their end
     spoke_at: float = 0.0
+    unordered: bool = False  #: what it sends may be overtaken by what it sends later
 
     @property
     def owner(self) -> Owner:
@@ -226,8 +227,12 @@ class Kernel:
         if source.host != target.host:
             delay += self.slow.get(source.host, 0.0) + self.slow.get(target.host, 0.0)
         line = (source.pid, target.pid)
-        when = max(self.now + delay, self._fifo.get(line, 0.0) + 1e-6)
-        self._fifo[line] = when
+        when, last = self.now + delay, self._fifo.get(line, 0.0)
+        if not source.unordered:
+            when = max(when, last + 1e-6)
+        elif when < last:
+            self.counters["message_overtaken"] += 1
+        self._fifo[line] = max(when, last)
         self.at(when, lambda: target.deliver(work))
 
     def cut_off(self, source: str, target: str) -> None:

@@ -46,10 +46,11 @@ class Plan:
     fsync: bool
     span_s: float
     lease_s: float = 4.0
-    skew_ms_max: int = 3000
+    skew_ms_max: int = 6000  #: over the lease, so that a jump of a clock can end one
     region_timeout_s: float = 2.5
     leader_tick_s: float = 0.05
     shared: bool = False  #: every region can open every journal
+    reorder: bool = False  #: calls of a client may overtake each other, as those of two threads do
     #: machines check their invariants at each step, and leaders tell of each worker at once
     checked: bool = True
     policies: tuple[TaskPolicy, ...] = (
@@ -67,7 +68,8 @@ class Plan:
             dice.choice((40, 80, 120)), dice.choice((1, 3, 8)), dice.random() < 0.5,
             dice.uniform(6.0, 10.0),
         )  # fmt: skip
-        return replace(plan, shared=regions > 1 and dice.random() < 0.6)
+        shared = regions > 1 and dice.random() < 0.6
+        return replace(plan, shared=shared, reorder=dice.random() < 0.3)
 
 
 class World:

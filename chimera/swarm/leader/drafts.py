@@ -42,6 +42,8 @@ class Draft:
         self, position: int, state: int, attempts: int, body: bytes, type: str | None = None
     ) -> None:
         """One task gets its outcome."""
+        # until this is recorded the schedule may show it: do not load it
+        self.shard.loaded.add(position)
         self.singles.append(Single(position, state, attempts, body))
         self.final.append((position, position + 1))
         self.count(TALLY[state], type)

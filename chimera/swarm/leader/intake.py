@@ -225,8 +225,6 @@ def _end_waiting(
         draft = drafts.of(shard.number)
         assert draft is not None
         draft.end(position, code, 0, body)
-        # until this is recorded the schedule may show it: do not load it
-        shard.loaded.add(position)
         shard.keys.drop_waiting(position)
         for piece in out_of_stash(state, shard, [(position, position + 1)]):
             hold_keys(shard, piece)

@@ -223,6 +223,18 @@ def test_an_intent_to_cancel_found_in_the_journal_is_carried_out() -> None:
     assert [(s.position, s.state) for s in record.settlement.singles] == [(4, outcome.CANCELLED)]
 
 
+def test_a_parked_task_that_a_new_owner_cancels_is_not_loaded_before_that_is_recorded() -> None:
+    """Found in seed 27: it stayed at the head of its key's queue, and its leader sent for ever."""
+    leader = machine()
+    found = leader.step(taken((), cancelling=(4,), open_tasks=2), NOW)
+    (record,) = recorded(found)
+    parked = replace(frame(4, 1, ["k"]), from_schedule=True)
+    assert sent(leader.step(events.Due(0, (parked,), None), NOW)) == []
+    assert sent(leader.step(events.Recorded(0, record.token, 1), NOW)) == []
+    follower = replace(frame(5, 1, ["k"]), from_schedule=True)
+    assert sent(leader.step(events.Due(0, (follower,), None), NOW)) == [(5, 6)]
+
+
 def test_a_shard_that_is_lost_is_not_written_to_any_more() -> None:
     leader = machine()
     (send,) = [e for e in leader.step(taken((frame(0, 10),)), NOW) if isinstance(e, effects.Send)]
