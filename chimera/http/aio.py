@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +80,13 @@ class AsyncBulk:
     def __getitem__(self, index: int) -> AsyncHandle:
         place = range(len(self))[index]
         return AsyncHandle(self._client, self.tasks.id(place), place in self.tasks.duplicates)
+
+    def __iter__(self) -> Iterator[AsyncHandle]:
+        return (self[index] for index in range(len(self)))
+
+    def ids(self) -> Iterator[str]:
+        """The ids of those that were accepted, in submit order."""
+        return self.tasks.ids()
 
     async def results(
         self, timeout_s: float | None = None, return_exceptions: bool = False

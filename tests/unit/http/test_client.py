@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import uuid
@@ -11,6 +12,7 @@ import pytest
 
 import chimera
 from chimera import errors
+from tests.unit.http.blocking import Blocking
 
 ID = "4a57e9c5-2fe0-8fd5-b400-{:012x}"
 URL = "http://gateway"
@@ -27,24 +29,34 @@ def problem(status: int, code: str, **members) -> httpx2.Response:
     return httpx2.Response(status, json=body, headers=headers)
 
 
-def client(*answers, tenant: str = "default"):
-    """A client whose gateway gives these answers in turn, and what was sent to it."""
-    sent: list[httpx2.Request] = []
-    left = iter(answers)
+@pytest.fixture(params=["blocks", "is asynchronous"])
+def client(request):
+    """Makes a client whose gateway gives these answers in turn; and what was sent to it."""
+    loop = asyncio.new_event_loop()
 
-    def answer(request: httpx2.Request) -> httpx2.Response:
-        request.read()
-        sent.append(request)
-        one = next(left)
-        if isinstance(one, Exception):
-            raise one
-        return one(request) if callable(one) else one
+    def make(*answers, tenant: str = "default"):
+        sent: list[httpx2.Request] = []
+        left = iter(answers)
 
-    made = chimera.Client(URL, tenant=tenant, transport=httpx2.MockTransport(answer))
-    return made, sent
+        def answer(request: httpx2.Request) -> httpx2.Response:
+            request.read()
+            sent.append(request)
+            one = next(left)
+            if isinstance(one, Exception):
+                raise one
+            return one(request) if callable(one) else one
+
+        transport = httpx2.MockTransport(answer)
+        if request.param == "blocks":
+            return chimera.Client(URL, tenant=tenant, transport=transport), sent
+        made = chimera.AsyncClient(URL, tenant=tenant, transport=transport)
+        return Blocking(made, loop), sent
+
+    yield make
+    loop.close()
 
 
-def test_a_submit_that_was_cut_off_is_sent_again_with_the_same_idempotency_key():
+def test_a_submit_that_was_cut_off_is_sent_again_with_the_same_idempotency_key(client):
     made, sent = client(
         httpx2.ReadError("cut"), problem(503, "not_ready"), httpx2.Response(502),
         httpx2.Response(202, json=view(duplicate=True)), tenant="acme",
@@ -59,25 +71,30 @@ def test_a_submit_that_was_cut_off_is_sent_again_with_the_same_idempotency_key()
     assert {one.headers["chimera-tenant"] for one in sent} == {"acme"}
 
 
-def test_the_callers_own_key_is_sent_and_a_duplicate_says_so():
+def test_the_callers_own_key_is_sent_and_a_duplicate_says_so(client):
     made, sent = client(httpx2.Response(200, json=view(duplicate=True)))
     assert made.submit("echo", 1, idempotency_key="mine").duplicate
     assert json.loads(sent[0].content)["idempotency_key"] == "mine"
 
 
-def test_a_full_queue_is_told_at_once_unless_the_caller_blocks(monkeypatch):
+def test_a_full_queue_is_told_at_once_unless_the_caller_blocks(client, monkeypatch):
     made, _ = client(problem(429, "overloaded", after=3))
     with pytest.raises(errors.Overloaded) as caught:
         made.submit("echo")
     assert caught.value.retry_after == 3
     naps: list[float] = []
+
+    async def nap(seconds: float) -> None:
+        naps.append(seconds)
+
     monkeypatch.setattr("chimera.http.send.time.sleep", naps.append)
+    monkeypatch.setattr("chimera.http.send.asyncio.sleep", nap)
     made, _ = client(problem(429, "overloaded", after=3), httpx2.Response(202, json=view()))
     made.submit("echo", block=True)
     assert naps == [3]
 
 
-def test_a_gateway_that_never_was_there_is_told_at_once_one_that_was_is_waited_for():
+def test_a_gateway_that_never_was_there_is_told_at_once_one_that_was_is_waited_for(client):
     made, sent = client(httpx2.ConnectError("refused"))
     with pytest.raises(errors.NotReady, match=f"no gateway answers at {URL}"):
         made.submit("echo")
@@ -90,7 +107,7 @@ def test_a_gateway_that_never_was_there_is_told_at_once_one_that_was_is_waited_f
     assert made.submit("echo").id == ID.format(1)
 
 
-def test_at_the_deadline_a_submit_that_may_have_arrived_is_of_unknown_outcome():
+def test_at_the_deadline_a_submit_that_may_have_arrived_is_of_unknown_outcome(client):
     made, _ = client(*itertools.repeat(httpx2.ReadError("cut"), 50))
     with pytest.raises(errors.OutcomeUnknown):
         made.submit("echo", timeout_s=0.2)
@@ -99,23 +116,26 @@ def test_at_the_deadline_a_submit_that_may_have_arrived_is_of_unknown_outcome():
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (problem(404, "unknown_task_type"), errors.UnknownTaskType),
-        (problem(422, "invalid_payload", errors=[{"pointer": "/payload"}]), errors.InvalidPayload),
-        (problem(413, "payload_too_large"), errors.PayloadTooLarge),
-        (problem(422, "idempotency_conflict"), errors.IdempotencyConflict),
-        (problem(405, "method_not_allowed"), errors.InvalidRequest),
-        (httpx2.Response(404, text="<html>"), errors.ChimeraError),
-        (httpx2.Response(200, text="hello"), errors.ChimeraError),
+        (lambda _: problem(404, "unknown_task_type"), errors.UnknownTaskType),
+        (
+            lambda _: problem(422, "invalid_payload", errors=[{"pointer": "/payload"}]),
+            errors.InvalidPayload,
+        ),
+        (lambda _: problem(413, "payload_too_large"), errors.PayloadTooLarge),
+        (lambda _: problem(422, "idempotency_conflict"), errors.IdempotencyConflict),
+        (lambda _: problem(405, "method_not_allowed"), errors.InvalidRequest),
+        (lambda _: httpx2.Response(404, text="<html>"), errors.ChimeraError),
+        (lambda _: httpx2.Response(200, text="hello"), errors.ChimeraError),
     ],
 )
-def test_a_problem_is_the_error_of_its_code(answer, error):
+def test_a_problem_is_the_error_of_its_code(client, answer, error):
     made, _ = client(answer)
     with pytest.raises(error) as caught:
         made.submit("echo")
     assert type(caught.value) is error
 
 
-def test_results_and_failures_are_those_of_the_handler():
+def test_results_and_failures_are_those_of_the_handler(client):
     failure = {"error": "builtins.ValueError", "message": "bad", "traceback": "tb"}
     made, sent = client(
         httpx2.Response(200, json=view(state="running")),
@@ -133,7 +153,7 @@ def test_results_and_failures_are_those_of_the_handler():
     assert handle.result() == [1]
 
 
-def test_waiting_ends_in_time():
+def test_waiting_ends_in_time(client):
     made, _ = client(httpx2.Response(200, json=view(state="running")))
     with pytest.raises(errors.WaitTimeout):
         made.handle(ID.format(0)).result(0)
@@ -147,7 +167,7 @@ def test_waiting_ends_in_time():
      lambda made: chimera.Client("ftp://x"), lambda made: chimera.Client(URL, tenant="No!"),
      lambda made: made.submit_many("echo", [1], idempotency_key="one")],
 )  # fmt: skip
-def test_what_is_wrong_is_refused_before_it_is_sent(wrong):
+def test_what_is_wrong_is_refused_before_it_is_sent(client, wrong):
     made, sent = client()
     with pytest.raises(errors.InvalidRequest):
         wrong(made)
@@ -166,7 +186,7 @@ def accept(request: httpx2.Request) -> httpx2.Response:
     return httpx2.Response(200, text=text)
 
 
-def test_a_bulk_goes_in_bounded_requests_and_keeps_its_order():
+def test_a_bulk_goes_in_bounded_requests_and_keeps_its_order(client):
     made, sent = client(accept, accept, accept)
     bulk = made.submit_many("echo", iter(range(4500)), key=lambda n: f"k{n % 3}")
     assert [len(lines_of(one)) for one in sent] == [2000, 2000, 500]
@@ -177,7 +197,7 @@ def test_a_bulk_goes_in_bounded_requests_and_keeps_its_order():
         bulk[4500]
 
 
-def test_lines_without_an_answer_and_those_refused_for_now_are_sent_again():
+def test_lines_without_an_answer_and_those_refused_for_now_are_sent_again(client):
     def first(request):
         full = {"line": 2, "error": {"code": "overloaded", "status": 429, "retry_after": 0}}
         wrong = {"line": 3, "error": {"code": "invalid_payload", "detail": "no", "status": 422}}
@@ -196,7 +216,7 @@ def test_lines_without_an_answer_and_those_refused_for_now_are_sent_again():
         bulk[2]
 
 
-def test_an_error_of_a_bulk_says_what_was_accepted():
+def test_an_error_of_a_bulk_says_what_was_accepted(client):
     def refused(request):
         text = json.dumps({"line": 1, "error": {"code": "unknown_task_type", "status": 404}})
         return httpx2.Response(200, text=text)
@@ -208,7 +228,7 @@ def test_an_error_of_a_bulk_says_what_was_accepted():
     assert len(list(caught.value.bulk.ids())) == 2000
 
 
-def test_events_go_on_where_they_were_cut_off():
+def test_events_go_on_where_they_were_cut_off(client):
     def events(number):
         data = json.dumps(view(number, state="succeeded"))
         return f"retry: 1\n\nid: m{number}\nevent: task.succeeded\ndata: {data}\n\n"
