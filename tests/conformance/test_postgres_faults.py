@@ -247,7 +247,7 @@ def restore(journal: PostgresJournal, row: tuple[Any, ...]) -> None:
 @pytest.mark.parametrize(
     ("change", "kind", "said"),
     [
-        (lambda url: url.replace(":s3cret", ":wrong"), errors.Unavailable, "password"),
+        (lambda url: url.replace(":s3cret", ":wrong"), errors.StoreRefused, "password"),
         (lambda url: url + "x", errors.Unavailable, "no such database"),
         (lambda url: url.replace("postgresql:", "mysql:"), errors.InvalidRequest, "invalid DSN"),
         (lambda url: url.rpartition("@")[0] + "@127.0.0.1:1/d", errors.Unavailable, "not answer"),

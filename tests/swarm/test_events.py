@@ -200,7 +200,8 @@ def test_a_failure_and_a_record_that_is_none_are_dead_letters(reader: Reader) ->
 def test_a_region_is_summed_up_by_its_coordinator(reader: Reader) -> None:
     found = reader.first(
         reader.topics.regions, "region_summary",
-        lambda event: all(event["counters"].get(name) for name in ("succeeded", "failed")),
+        lambda event: "run" in event["latency"]
+        and all(event["counters"].get(name) for name in ("succeeded", "failed")),
     )  # fmt: skip
     assert (found["region"], found["coordinator"]) == ("local", "coordinator/local")
     assert (found["ready"], found["leaders"], found["leaders_expected"]) == (True, 2, 2)
