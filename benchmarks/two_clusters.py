@@ -124,19 +124,26 @@ class TwoRegions:
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
 
+    def _heard(self, begins: str) -> str:
+        """The next line of the far side that begins so: Ray prints notices of its own."""
+        assert self._process.stdout is not None
+        said: list[str] = []
+        for line in self._process.stdout:
+            if line.startswith(begins):
+                return line
+            said.append(line)
+        raise TimeoutError(f"the far region ended: {''.join(said)[-1000:]}")
+
     def up(self) -> None:
         """Bring both regions up. Raises TimeoutError, ChimeraError."""
-        assert self._process.stdout is not None
-        if self._process.stdout.readline().strip() != "ready":
-            raise TimeoutError("the far region did not come up")
+        self._heard("ready")
         boot.up(self.spec, timeout_s=READY_S)
         self.client = chimera.connect(self.spec.name)
 
     def far_names(self) -> list[str]:
         """Actors in the far cluster."""
-        assert self._process.stdout is not None
         self._tell("names")
-        found: list[str] = json.loads(self._process.stdout.readline())
+        found: list[str] = json.loads(self._heard("["))
         return found
 
     def status(self) -> SwarmStatus:
