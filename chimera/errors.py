@@ -25,6 +25,7 @@ ChimeraError
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 
@@ -345,3 +346,17 @@ def from_wire(wire: dict[str, Any]) -> ChimeraError:
     """The error that `to_wire` described; an unknown code becomes a plain ChimeraError."""
     kind = _BY_CODE.get(wire["code"], ChimeraError)
     return kind(wire["message"], **wire.get("details", {}))
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, then what led to it, last first, each once.
+
+    A client that keeps an error and raises it again while it handles what that error led to makes
+    a ring of `__cause__` and `__context__`: Python only takes care of rings of the latter.
+    """
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__cause__ or link.__context__

@@ -28,7 +28,14 @@ from chimera import names
 from chimera.client.address import Where
 from chimera.client.parcels import Accepted
 from chimera.client.ports import Gone, NoOwner, Pending, Promise, Settings, Silent, failed
-from chimera.errors import ChimeraError, InvalidRequest, NotFound, NotReady, OutcomeUnknown
+from chimera.errors import (
+    ChimeraError,
+    InvalidRequest,
+    NotFound,
+    NotReady,
+    OutcomeUnknown,
+    causes,
+)
 from chimera.swarm import merge
 from chimera.swarm.reports import Placement
 
@@ -372,12 +379,8 @@ def _check_address(where: Where) -> None:
 
 
 def _why(where: Where, error: BaseException) -> str:
-    words = []
-    cause: BaseException | None = error
-    while cause is not None:  # what Ray raises last says least
-        words.append(str(cause))
-        cause = cause.__cause__ or cause.__context__
-    text = " ".join(" ".join(words).split())
+    # what Ray raises last says least
+    text = " ".join(" ".join(str(cause) for cause in causes(error)).split())
     if "ersion mismatch" in text:
         return (
             f"the Ray at {where.address} is of another version than this Python's "

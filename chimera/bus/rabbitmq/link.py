@@ -14,7 +14,7 @@ from yarl import URL
 
 from chimera.bus.protocol import missing
 from chimera.bus.settings import BusSettings
-from chimera.errors import BusUnauthorized, BusUnavailable, ChimeraError, InvalidRequest
+from chimera.errors import BusUnauthorized, BusUnavailable, ChimeraError, InvalidRequest, causes
 
 logger = logging.getLogger(__name__)
 
@@ -96,11 +96,8 @@ class Link:
         if self._settings.password:
             said = said.replace(self._settings.password, "***")
         said = f"{self._settings.shown}: {said}"
-        chain: BaseException | None = error
-        while chain is not None:
-            if isinstance(chain, _REFUSED):
-                return BusUnauthorized(said)
-            chain = chain.__cause__ or chain.__context__
+        if any(isinstance(cause, _REFUSED) for cause in causes(error)):
+            return BusUnauthorized(said)
         if isinstance(error, exceptions.ChannelNotFoundEntity | exceptions.PublishError):
             return missing(topic, partition)
         if isinstance(error, exceptions.ChannelPreconditionFailed):
