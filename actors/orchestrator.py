@@ -133,6 +133,7 @@ class Orchestrator:
                 observed_generation=view.observed_generation(machine),
                 conditions=machine.conditions.told(now, _unix_ms()),
                 pending=view.pending(machine),
+                slos=machine.budgets.told(now),
             )
 
     @ray.method(concurrency_group="read")

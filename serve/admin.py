@@ -15,6 +15,7 @@ from chimera.serve.gateway import Gateway, GatewayDep
 from chimera.serve.replies import CONDITIONAL, PROBLEMS, etagged
 from chimera.swarm.orders import Drain, Order, Ordered, Pause, Resume, Scale, verb
 from chimera.swarm.reports import LeaderReport, RegionReport, SwarmStatus
+from chimera.swarm.slo import SloReport
 
 router = APIRouter(prefix="/admin/v1", tags=["administration"], responses=PROBLEMS)
 
@@ -78,6 +79,23 @@ class Region(BaseModel):
     faults: list[str]
 
 
+class Objective(BaseModel):
+    """An objective of service, and how well it was met of late; null where there is no data."""
+
+    name: str
+    indicator: str
+    type: str = Field(description="Of tasks; empty: of every type.")
+    within_s: float | None
+    objective: float = Field(description="The share of tasks that shall be good.")
+    window_s: float
+    seen_s: float = Field(description="How much of the window was observed.")
+    tasks: int = Field(description="All that the indicator is about.")
+    current: float | None = Field(description="The share that was good.")
+    budget_left: float | None = Field(description="Share of the error budget; may be below 0.")
+    burn_rate: float | None = Field(description="In the last twelfth of the window.")
+    met: bool | None
+
+
 class Swarm(BaseModel):
     """The whole swarm."""
 
@@ -89,6 +107,7 @@ class Swarm(BaseModel):
     term: int
     process: Process
     regions: list[Region]
+    slos: list[Objective]
     faults: list[str]
 
 
@@ -131,6 +150,17 @@ def shown(status: SwarmStatus) -> Swarm:
         stopping=status.stopping, generation=status.generation, term=status.term,
         process=_process(status.process), faults=list(status.faults),
         regions=[_region(one) for _, one in sorted(status.regions.items())],
+        slos=[_objective(one) for one in status.slos],
+    )  # fmt: skip
+
+
+def _objective(report: SloReport) -> Objective:
+    slo = report.slo
+    return Objective(
+        name=slo.name, indicator=slo.indicator, type=slo.type, within_s=slo.within_s,
+        objective=slo.objective, window_s=slo.window_s, seen_s=report.seen_s, tasks=report.tasks,
+        current=report.current, budget_left=report.budget_left, burn_rate=report.burn_rate,
+        met=report.met,
     )  # fmt: skip
 
 

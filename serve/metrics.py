@@ -8,7 +8,7 @@ does not grow with tasks.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CollectorRegistry
@@ -28,6 +28,7 @@ from chimera.serve.replies import PROBLEMS
 from chimera.serve.versions import own_version
 from chimera.swarm import merge, sketch
 from chimera.swarm.reports import RegionReport, SwarmStatus
+from chimera.swarm.slo import SloReport
 
 router = APIRouter(tags=["health"], responses=PROBLEMS)
 
@@ -83,6 +84,25 @@ def families(status: SwarmStatus) -> Iterator[Metric]:
     yield from _histograms(regions)
     yield from _leaders(regions)
     yield from _waiting(regions)
+    yield from _objectives(status.slos)
+
+
+def _objectives(reports: Iterable[SloReport]) -> Iterator[Metric]:
+    """Of an objective without data only what is asked for is told."""
+    told: dict[tuple[str, str], Callable[[SloReport], float | None]] = {
+        ("objective_ratio", "Share of tasks that shall be good."): lambda one: one.slo.objective,
+        ("current_ratio", "Share that was good within the window."): lambda one: one.current,
+        ("budget_remaining_ratio", "Share of the error budget that is left; below 0: overspent."):
+            lambda one: one.budget_left,
+        ("burn_rate", "How fast the error budget is spent of late; at 1 just all of it is."):
+            lambda one: one.burn_rate,
+    }  # fmt: skip
+    for (name, text), value in told.items():
+        family = GaugeMetricFamily(f"chimera_slo_{name}", text, labels=["slo"])
+        for report in reports:
+            if (found := value(report)) is not None:
+                family.add_metric([report.slo.name], found)
+        yield family
 
 
 def _counters(regions: Iterable[tuple[str, RegionReport]]) -> Iterator[Metric]:

@@ -12,8 +12,9 @@ from rich.tree import Tree
 from chimera import names
 from chimera.cli.joining import Target, target_options
 from chimera.cli.output import ERROR, Output, command
-from chimera.swarm import merge
+from chimera.swarm import merge, slo
 from chimera.swarm.reports import Condition, LeaderReport, RegionReport, SwarmStatus
+from chimera.swarm.slo import SloReport
 from chimera.swarm.spec import shown
 
 
@@ -71,6 +72,8 @@ def tree(status: SwarmStatus) -> Tree:
     _add_faults(top, status.faults)
     notable = _notable(status)
     _add_conditions(top, notable, names.ORCHESTRATOR)
+    for report in status.slos:
+        top.add(_objective(report))
     for name in sorted(status.regions):
         _add_region(top, status.regions[name], notable)
     return root
@@ -92,6 +95,15 @@ def _add_conditions(branch: Tree, conditions: list[Condition], subject: str) -> 
             at = datetime.fromtimestamp(one.since / 1000).astimezone().strftime("%H:%M:%S")
             told = f"{one.type}={one.status} {one.reason}: {one.message}"
             branch.add(f"[yellow]{escape(told)}[/] [dim]since {at}[/]")
+
+
+def _objective(report: SloReport) -> str:
+    color, state = _SLO_STATES[report.met]
+    return f"slo {escape(report.slo.name)} [{color}]{state}[/]: {escape(slo.words(report))}"
+
+
+#: colour and word by whether an objective is met
+_SLO_STATES = {True: ("green", "met"), False: ("red", "missed"), None: ("yellow", "unknown")}
 
 
 def _waits(status: SwarmStatus) -> str:

@@ -12,7 +12,10 @@ from chimera import names
 from chimera.bus.settings import parse as parse_bus
 from chimera.config.settings import setting
 from chimera.errors import InvalidRequest
+from chimera.swarm.slo import BY_TYPE
 
+#: objectives of a swarm: each is worked out again and again
+SLOS_MAX = 100
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
 #: as chimera.api.task has it; neither may import the other
 TASK_TYPE = re.compile(r"[\w.:/-]{1,200}\Z")
@@ -32,6 +35,10 @@ def _check_task_type(name: str) -> str:
             f"{name!r} is not a task type: 1 to 200 letters, digits and any of _ . : / -"
         )
     return name
+
+
+def _check_type_or_none(name: str) -> str:
+    return _check_task_type(name) if name else name
 
 
 Name = Annotated[str, AfterValidator(names.check)]
@@ -111,6 +118,30 @@ class HttpModel(Model):
         return self
 
 
+class SloModel(Model):
+    """One of `slos`."""
+
+    name: Name = setting("slos[].name")
+    indicator: Literal["success", "queue", "run", "total"] = setting("slos[].indicator")
+    objective: float = setting("slos[].objective")
+    within_s: float | None = setting("slos[].within_s")
+    window_s: float = setting("slos[].window_s")
+    type: Annotated[str, AfterValidator(_check_type_or_none)] = setting("slos[].type")
+
+    @model_validator(mode="after")
+    def _fits_its_indicator(self) -> SloModel:
+        if self.indicator == "success" and self.within_s is not None:
+            raise ValueError("within_s is not for the indicator success: leave it out")
+        if self.indicator != "success" and self.within_s is None:
+            raise ValueError(f"within_s must be set for the indicator {self.indicator}")
+        if self.type and self.indicator not in BY_TYPE:
+            raise ValueError(
+                f"type cannot be set for the indicator {self.indicator}: it is measured for all"
+                f" types together, {' and '.join(BY_TYPE)} by type too"
+            )
+        return self
+
+
 class TenantModel(Model):
     """One of `policy.tenants`."""
 
@@ -185,6 +216,7 @@ class SpecModel(Model):
     accept_lost_tail: bool = setting("accept_lost_tail")
     payload_max_bytes: int = setting("payload_max_bytes")
     region_timeout_s: float = setting("region_timeout_s")
+    slos: list[SloModel] = []
     http: HttpModel | None = None
 
     @model_validator(mode="after")
@@ -195,6 +227,10 @@ class SpecModel(Model):
             raise ValueError("regions: there must be at least one")
         if twice := _repeated([region.name for region in self.regions]):
             raise ValueError(f"regions: {twice!r} is there twice")
+        if twice := _repeated([slo.name for slo in self.slos]):
+            raise ValueError(f"slos: {twice!r} is there twice")
+        if len(self.slos) > SLOS_MAX:
+            raise ValueError(f"slos: {SLOS_MAX} at most, not {len(self.slos)}")
         if len(self.regions) > self.shards:
             raise ValueError(f"shards: {len(self.regions)} regions need at least one each")
         return self

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from chimera.swarm import spec as specs
 from chimera.swarm.policy import TaskPolicy
+from chimera.swarm.slo import SloSpec
 
 #: no default: it must be set
 REQUIRED: Any = msgspec.NODEFAULT
@@ -55,6 +56,7 @@ _r = _of(specs.RegionSpec, "regions[].")
 _t = _of(specs.Retention, "retention.")
 _h = _of(specs.HttpSpec, "http.")
 _w = _of(specs.TenantSpec, "policy.tenants.TENANT.")
+_o = _of(SloSpec, "slos[].")
 _p = _of(TaskPolicy, "policy.types.TYPE.")
 
 _SPEC = (
@@ -117,6 +119,18 @@ _SPEC = (
     _h("port", "the port that Ray Serve has by default", "", 1, 65535),
     _h("replicas", "one serves what two cores can; two let one be replaced under load", "replicas",
        1, 100),
+    _o("name", "names the objective in `chimera status` and in metrics", is_name=True),
+    _o("indicator", "which tasks are good: those that ended well (`success`), or that took no "
+       "longer than `within_s` to their dispatch (`queue`), in their handler (`run`), or to a "
+       "result (`total`)"),
+    _o("objective", "the share of tasks that shall be good; 1 would leave no error budget", "share",
+       0.5, 0.999999),
+    _o("within_s", "must be set, but for `success`; measured within 1 %", "s", 0.001,
+       30 * specs.DAY_S, shown="none"),
+    _o("window_s", "slides, in 60 steps; short enough that a fault of last week is forgiven, and "
+       "an orchestrator that is made again begins it anew", "s", 60, 30 * specs.DAY_S),
+    _o("type", "tasks of this type only; leaders measure `success` and `run` by type",
+       shown="of every type"),
     _w("weight", "all tenants are equal until told otherwise", "share", 1, 1000),
 )  # fmt: skip
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chimera.swarm.policy import TaskPolicy
+from chimera.swarm.slo import SloReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,8 +283,9 @@ class OrchestratorConfig:
 class Condition:
     """Something that holds of a part of the swarm, or does not."""
 
-    subject: str  #: the actor's name; `orchestrator` for the swarm as a whole
-    type: str  #: `Ready`, `Reconciled`, `Degraded`, `Paused` or `Draining`
+    #: the actor's name; `orchestrator` for the swarm as a whole; `slo/NAME` for an objective
+    subject: str
+    type: str  #: `Ready`, `Reconciled`, `Degraded`, `Paused`, `Draining` or `SloMet`
     status: str  #: `True`, `False` or `Unknown`
     reason: str  #: one word, for programs
     message: str = ""  #: for people
@@ -312,6 +314,7 @@ class SwarmStatus:
     conditions: tuple[Condition, ...] = ()
     #: what is yet to be done for it to be as declared, in words; empty: it is
     pending: tuple[str, ...] = ()
+    slos: tuple[SloReport, ...] = ()  #: in the order of the spec
 
     def processes(self) -> tuple[Owner, ...]:
         """Every process that was heard of: coordinators first, workers last."""

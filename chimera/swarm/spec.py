@@ -18,6 +18,7 @@ from chimera.errors import SpecError
 from chimera.swarm.coordinator.plan import RegionPlan
 from chimera.swarm.policy import CLASSES
 from chimera.swarm.reports import LeaderConfig
+from chimera.swarm.slo import SloSpec
 
 DAY_S = 24 * 3600.0
 
@@ -103,6 +104,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     payload_max_bytes: int = 16 * 1024 * 1024
     operations: Operations = Operations()  #: no setting: see chimera.swarm.orders
     http: HttpSpec | None = None  #: None: there is no gateway
+    slos: tuple[SloSpec, ...] = ()
     region_timeout_s: float = 5.0  #: a region of which nothing is heard for so long is lost
 
     def region(self, name: str) -> RegionSpec:

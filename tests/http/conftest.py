@@ -19,6 +19,7 @@ def spec(tmp_path_factory, http_port):
             "data_dir": str(tmp_path_factory.mktemp("gateway")),
             "shards": 4,
             "http": {"port": http_port},
+            "slos": [{"name": "done", "indicator": "success", "objective": 0.5, "window_s": 600}],
         }
     )
 

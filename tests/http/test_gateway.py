@@ -174,6 +174,8 @@ def test_metrics_are_what_promtool_and_counters_say(api):
     until(lambda: metric("chimera_tasks_succeeded_total") >= 1)
     until(lambda: metric("chimera_task_total_seconds_count") >= 1)
     until(lambda: metric("chimera_queue_to_start_seconds_count") >= 1)
+    until(lambda: metric("chimera_slo_current_ratio") > 0)
+    assert metric("chimera_slo_objective_ratio") == 0.5
     assert metric("chimera_leader_up") == 2
     text = api("GET", "/metrics").content
     run = subprocess.run(
@@ -187,6 +189,7 @@ def test_metrics_are_what_promtool_and_counters_say(api):
 def test_operators_see_the_tree_and_pause_and_drain(api):
     tree = api("GET", "/admin/v1/swarm").json()
     assert [one["name"] for one in tree["regions"]] == ["local"]
+    assert [(one["name"], one["objective"]) for one in tree["slos"]] == [("done", 0.5)]
     assert len(api("GET", "/admin/v1/leaders").json()) == 2
     assert [one["shard"] for one in api("GET", "/admin/v1/shards").json()] == [0, 1, 2, 3]
     assert len(api("GET", "/admin/v1/workers").json()) >= 2

@@ -15,6 +15,7 @@ from chimera.config import environment, models, settings
 from chimera.errors import InvalidRequest, SpecError
 from chimera.swarm import spec as specs
 from chimera.swarm.policy import TaskPolicy
+from chimera.swarm.slo import SloSpec
 
 ROOT = Path(__file__).parents[2]
 VARIABLES = ("ADDRESS", "SWARM", "TENANT", "DATA_DIR")
@@ -61,6 +62,9 @@ def test_every_setting_can_be_written():
         worker_lease_s: 10
         accept_lost_tail: true
         payload_max_bytes: 1024
+        slos:
+        - {name: prompt, indicator: queue, within_s: 0.5, objective: 0.99, window_s: 600}
+        - {name: charged, indicator: success, objective: 0.999, type: charge}
         http: {host: 127.0.0.2, port: 8080, replicas: 2}
         """
     )
@@ -70,6 +74,10 @@ def test_every_setting_can_be_written():
     assert [region.name for region in spec.regions] == ["eu", "us"]
     assert (spec.data_dir, spec.objects) == ("/data/my shop", "s3://bucket/prefix")
     assert spec.retention.idempotency_s == 600.5
+    assert spec.slos == (
+        SloSpec(name="prompt", indicator="queue", within_s=0.5, objective=0.99, window_s=600.0),
+        SloSpec(name="charged", indicator="success", objective=0.999, type="charge"),
+    )
     assert config.from_dict(config.to_dict(spec)) == spec
 
 
@@ -87,6 +95,7 @@ def test_the_configurations_we_ship_are_specs(path):
 
 # -- what a mistake is told like ---------------------------------------------------------------
 
+SLO = "handlers: [a]\nslos: [{name: a, indicator"
 MISTAKES = [
     ("handlers: [a]\nshard: 4", 2, "shard", "no such setting; did you mean `shards`?"),
     ("handlers: [a]\nregions:\n- workrs: 1", 3, "regions[0].workrs", "did you mean `workers`?"),
@@ -115,6 +124,16 @@ MISTAKES = [
     ("handlers: [a]\npolicy: {types: {a b: {}}}", 2, "policy.types.a b", "not a task type"),
     ("handlers: [a]\n\nhandlers: [b]", 3, "handlers", "is on line 1 already"),
     ("handlers: [a]\nregions:\n- leaders: 1\n  leaders: 2", 4, "regions[0].leaders", "on line 3"),
+    (f"{SLO}: queue, objective: 0.9}}]", 2, "slos[0]", "within_s must be set for"),
+    (f"{SLO}: success, objective: 0.9, within_s: 1}}]", 2, "slos[0]", "within_s is not for"),
+    (f"{SLO}: total, objective: 0.9, within_s: 1, type: t}}]", 2, "slos[0]", "type cannot be set"),
+    (f"{SLO}: success, objective: 1}}]", 2, "slos[0].objective", "must be at most 0.999999, not 1"),
+    (f"{SLO}: success}}]", 2, "slos[0].objective", "must be set"),
+    (f"{SLO}: p99, objective: 0.9}}]", 2, "slos[0].indicator", "must be 'success', 'queue',"),
+    (f"{SLO}: success, objective: 0.9, type: a b}}]", 2, "slos[0].type", "not a task type"),
+    (f"{SLO}: run, objective: 0.9, within: 1}}]", 2, "slos[0].within", "did you mean `within_s`?"),
+    (f"{SLO}: success, objective: 0.9}}, {{name: a, indicator: success, objective: 0.8}}]", 2,
+     "slos", "'a' is there twice"),
     ("", 1, "", "is empty"),
     ("# only a comment", 1, "", "is empty"),
     ("- handlers", 1, "", "must be a mapping"),
@@ -181,6 +200,7 @@ def leaves(model, prefix=""):
     nested = {
         "regions": ("regions[].", models.RegionModel),
         "retention": ("retention.", models.RetentionModel),
+        "slos": ("slos[].", models.SloModel),
         "http": ("http.", models.HttpModel),
         "policy": ("policy.", models.PolicyModel),
         "tenants": ("policy.tenants.TENANT.", models.TenantModel),
@@ -205,6 +225,7 @@ def test_models_and_structs_have_the_same_fields():
         (models.RegionModel, specs.RegionSpec),
         (models.RetentionModel, specs.Retention),
         (models.HttpModel, specs.HttpSpec),
+        (models.SloModel, SloSpec),
         (models.PolicyModel, specs.PolicySpec),
         (models.TenantModel, specs.TenantSpec),
     ]

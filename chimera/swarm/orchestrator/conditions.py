@@ -10,10 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from chimera import names
+from chimera.swarm import slo
 from chimera.swarm import spec as specs
 from chimera.swarm.orchestrator.plan import Action, Seen, Wanted
 from chimera.swarm.orchestrator.state import ChildState
 from chimera.swarm.reports import Condition, RegionReport
+from chimera.swarm.slo import SloReport
 
 
 @dataclass(slots=True)
@@ -22,10 +24,11 @@ class Conditions:
 
     _since: dict[tuple[str, str], tuple[str, float]] = field(default_factory=dict)
     _found: tuple[Condition, ...] = ()
+    looked_at: float = float("-inf")
 
     def look(self, found: Iterable[Condition], now: float) -> None:
         """Take in what holds at `now` (seconds, monotonic)."""
-        self._found = tuple(found)
+        self._found, self.looked_at = tuple(found), now
         since = {}
         for one in self._found:
             key = one.subject, one.type
@@ -88,6 +91,15 @@ def _leaders(wanted: Wanted, region: str, report: RegionReport) -> Iterator[Cond
         if name not in planned:
             left = f"{len(leader.shards)} shards, {len(leader.workers)} workers left"
             yield Condition(name, "Draining", "True", "NotDeclared", left)
+
+
+def objectives(reports: Iterable[SloReport]) -> Iterator[Condition]:
+    """What holds of the objectives of service; of one without data nothing is known."""
+    for one in reports:
+        status, reason = {
+            True: ("True", "Met"), False: ("False", "Missed"), None: ("Unknown", "NoData")
+        }[one.met]  # fmt: skip
+        yield Condition(f"slo/{one.slo.name}", "SloMet", status, reason, slo.words(one))
 
 
 def _bool(

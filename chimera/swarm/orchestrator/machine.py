@@ -10,6 +10,7 @@ from __future__ import annotations
 from chimera import names
 from chimera.errors import ChimeraError, ImpossibleStep, NotReady
 from chimera.swarm import spec as specs
+from chimera.swarm.budget import Budgets
 from chimera.swarm.coordinator.effects import Audit
 from chimera.swarm.health import Health
 from chimera.swarm.orchestrator import regions, view
@@ -72,7 +73,7 @@ class Orchestrator:
         self.ready = False
         self.ready_since = 0.0
         self.conditions = Conditions()
-        self.looked_at = float("-inf")
+        self.budgets = Budgets()
         self._declared, self._order = declared, order
         self._acts: list[Act] = []
         self._audits: list[Audit] = []
@@ -110,7 +111,7 @@ class Orchestrator:
                 self._on_surveyed(event, now)
             case Tick():
                 self._on_tick(now)
-                if now - self.looked_at >= LOOK_S:
+                if now - self.conditions.looked_at >= LOOK_S:
                     self.look(now)
         if self.surveyed:
             self._converge(now)
@@ -264,8 +265,8 @@ class Orchestrator:
 
     def look(self, now: float) -> None:
         """Note what holds now, so that it is known since when."""
-        self.looked_at = now
-        self.conditions.look(view.conditions_of(self), now)
+        self.budgets.look(self.spec.slos, (one.report for one in self.children.values()), now)
+        self.conditions.look(view.conditions_of(self, now), now)
 
     def wanted(self) -> Wanted:
         """What is declared, as `plan` takes it."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from chimera.swarm import spec as specs
-from chimera.swarm.orchestrator.conditions import conditions
+from chimera.swarm.orchestrator.conditions import conditions, objectives
 from chimera.swarm.orchestrator.plan import Wanted, plan
 from chimera.swarm.orchestrator.state import ChildState
 from chimera.swarm.orchestrator.wishes import applied
@@ -32,11 +32,12 @@ def preview(machine: Orchestrator, spec: Spec) -> Preview:
     return Preview(generation, changes, tuple(map(str, actions)))
 
 
-def conditions_of(machine: Orchestrator) -> Iterator[Condition]:
-    """What holds now, without times."""
+def conditions_of(machine: Orchestrator, now: float) -> Iterator[Condition]:
+    """What holds at `now`, without times."""
     wanted, seen = machine.wanted(), machine.seen()
     actions = plan(wanted, seen)
-    return conditions(wanted, seen, actions, machine.waiting_for(), machine.faults())
+    yield from conditions(wanted, seen, actions, machine.waiting_for(), machine.faults())
+    yield from objectives(machine.budgets.told(now))
 
 
 def observed_generation(machine: Orchestrator) -> int:

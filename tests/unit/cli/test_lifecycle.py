@@ -13,6 +13,7 @@ from chimera.actors import boot
 from chimera.cli import head
 from chimera.client import address, link
 from chimera.errors import HandlerLoadError, NotFound, WaitTimeout
+from chimera.swarm.budget import Counts, evaluated
 from chimera.swarm.reports import (
     LeaderReport,
     Owner,
@@ -21,6 +22,7 @@ from chimera.swarm.reports import (
     SwarmStatus,
     WorkerInfo,
 )
+from chimera.swarm.slo import SloSpec
 from tests.unit.cli.kit import chimera, printed
 
 
@@ -175,6 +177,23 @@ class TestStatus:
             "shard 1 epoch 4, 1,200 open",
             "worker/local/0/a-1 pid 14",
         ]
+
+    def test_objectives_say_what_was_seen_and_what_is_asked_for(self, world, monkeypatch):
+        slo = SloSpec(name="done", indicator="success", objective=0.9)
+        seen = [Counts(95, 100), Counts(80, 100), Counts(0, 0)]
+        slos = tuple(evaluated(slo, counts, Counts(0, 0), 90.0) for counts in seen)
+        monkeypatch.setattr(boot, "status", lambda swarm, **_: status(slos=slos))
+        lines = chimera("status", "--address", "x:1").stdout.splitlines()
+        met, missed, unknown = (
+            line.partition("slo done ")[2] for line in lines if "slo done " in line
+        )
+        assert met.startswith("met: 95 % of 100 tasks ended well in the last 90 s; 90 % are asked")
+        assert missed.endswith("the error budget is overspent by 100 %")
+        assert unknown == "unknown: no tasks in the last 90 s; 90 % are asked for"
+        found = printed(chimera("status", "--address", "x:1", "--json"))["slos"]
+        assert [(one["slo"]["name"], one["met"]) for one in found] == [
+            ("done", True), ("done", False), ("done", None)
+        ]  # fmt: skip
 
     def test_a_swarm_that_is_not_ready_says_what_it_waits_for(self, world, monkeypatch):
         monkeypatch.setattr(boot, "status", lambda swarm, **_: status(ready=False))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from chimera.serve.metrics import rendered
 from chimera.swarm import merge
+from chimera.swarm.budget import Counts, evaluated
 from chimera.swarm.sketch import Sketch
+from chimera.swarm.slo import SloSpec
 from tests.unit.serve.test_checks import LEADER, REGION, STATUS
 
-#: those of the conventions that a swarm without objectives of service has
+#: those of the conventions
 NAMES = {
     *(f"chimera_tasks_{what}" for what in (
         "submitted", "started", "succeeded", "failed", "retried", "cancelled", "deadlettered",
@@ -21,6 +24,7 @@ NAMES = {
     "chimera_task_duration_seconds", "chimera_worker_slots", "chimera_leader_epoch",
     "chimera_takeover_seconds", "chimera_fenced_writes", "chimera_config_generation",
     "chimera_event_loop_lag_seconds", "chimera_build_info", "chimera_tier_up",
+    "chimera_slo_budget_remaining_ratio",
 }  # fmt: skip
 
 
@@ -31,9 +35,9 @@ def sketch(*seconds):
     return made.to_bytes()
 
 
-def samples(leader):
+def samples(leader, *slos):
     region = replace(REGION, leaders=(leader,), tally=merge.join([merge.read(leader)]))
-    text, _ = rendered(replace(STATUS, regions={"local": region}), "")
+    text, _ = rendered(replace(STATUS, regions={"local": region}, slos=slos), "")
     families = list(text_string_to_metric_families(text.decode()))
     found = {}
     for family in families:
@@ -79,3 +83,16 @@ def test_a_tier_is_up_while_all_of_its_checks_are_well():
     _, found = samples(replace(FULL, workers=()))
     assert found["chimera_tier_up", (("tier", "worker"),)] == 0
     assert found["chimera_tier_up", (("tier", "coordinator"),)] == 1
+
+
+def test_objectives_are_told_and_without_data_only_what_is_asked_for():
+    slo = SloSpec(name="ends-well", indicator="success", objective=0.9)
+    window, recent = Counts(95, 100), Counts(9, 10)
+    _, found = samples(FULL, evaluated(slo, window, recent, 60.0))
+    mine = (("slo", "ends-well"),)
+    assert found["chimera_slo_objective_ratio", mine] == 0.9
+    assert found["chimera_slo_current_ratio", mine] == 0.95
+    assert found["chimera_slo_budget_remaining_ratio", mine] == pytest.approx(0.5)
+    assert found["chimera_slo_burn_rate", mine] == pytest.approx(1.0)
+    _, found = samples(FULL, evaluated(slo, Counts(0, 0), Counts(0, 0), 60.0))
+    assert [name for name, _ in found if "_slo_" in name] == ["chimera_slo_objective_ratio"]

@@ -18,10 +18,12 @@ from chimera.swarm.reports import (
     Condition,
     LeaderReport,
     Owner,
+    Reading,
     RegionReport,
     ShardInfo,
     WorkerInfo,
 )
+from chimera.swarm.slo import SloSpec
 from chimera.swarm.spec import Operations, RegionSpec, Spec
 
 PROCESS = Owner("p", "boot", 1, 4711, 99, "node")
@@ -181,6 +183,24 @@ def test_a_region_that_is_not_heard_is_unknown():
     world.machine.look(1.0)
     assert world.told("coordinator/eu", "Ready").status == "Unknown"
     assert view.observed_generation(world.machine) == 0
+
+
+def test_an_objective_is_met_or_missed_and_unknown_without_data():
+    slo = SloSpec(name="ends-well", indicator="success", objective=0.9)
+    world = World(changed(slos=(slo,)))
+    counted = [{}, {"succeeded": 18, "failed": 2}, {"succeeded": 19, "failed": 6}]
+    found = []
+    for number, counters in enumerate(counted, start=1):
+        tally = (Reading("leader/eu/0", 1, number, counters, {}),)
+        world.hear(replace(region(leader(0), leader(1)), tally=tally), 10.0 * number)
+        one = world.told("slo/ends-well", "SloMet")
+        found.append((one.status, one.reason, one.message.partition(" in the last")[0]))
+    assert found == [
+        ("Unknown", "NoData", "no tasks"),
+        ("True", "Met", "90 % of 20 tasks ended well"),
+        ("False", "Missed", "76 % of 25 tasks ended well"),
+    ]
+    assert world.told("orchestrator", "Ready").status == "True", "a fault of tasks, not of parts"
 
 
 # -- previews ----------------------------------------------------------------------------------
