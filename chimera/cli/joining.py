@@ -55,15 +55,16 @@ class Target:
             return Client(self.url, tenant=self.tenant)
         return connect(self.swarm, self.tenant, self.address, timeout_s)
 
-    def status(self) -> SwarmStatus:
-        """What is observed of it. Raises NotFound if it is not up."""
+    def status(self, timeout_s: float = 10.0) -> SwarmStatus:
+        """What is observed of it. Raises NotFound if it is not up, Unavailable after `timeout_s`
+        (through its gateway, after the client's own time)."""
         if self.url is not None:
             with Client(self.url, tenant=self.tenant) as made:
                 return made.status()
         join_living(self.swarm, self.address)
         from chimera.actors import boot
 
-        return boot.status(self.swarm)
+        return boot.status(self.swarm, timeout_s=timeout_s)
 
 
 def target_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -25,7 +25,7 @@ INTERRUPTED = 130
 
 
 FORMATS = ("table", "wide", "json", "yaml", "name")
-#: columns where no terminal says how many there are: nothing is cut
+#: columns of what is not to be cut: tables, and all where no terminal says how many there are
 WIDTH_PIPED = 1000
 
 
@@ -58,6 +58,12 @@ class Output:
             and not os.environ.get("NO_COLOR")
         )
 
+    @property
+    def has_screen(self) -> bool:
+        """Whether a person sits at both ends: what takes the whole screen reads stdin as well,
+        and draws on stderr."""
+        return all(one.isatty() for one in (sys.stdin, self._stdout, sys.stderr))
+
     def result(self, value: Any, show: Callable[[], object] | None = None) -> None:
         """The command's result: as JSON, or as `show` prints it (default: the value as it is)."""
         if self.json:
@@ -87,7 +93,8 @@ class Output:
                 made.add_column(name.upper().replace("_", " "), no_wrap=True)
             for one in shown or rows:
                 made.add_row(*(_cell(one.get(name)) for name in named))
-            self.console.print(made)
+            # a narrow terminal breaks lines, rather than cut ids that somebody would copy
+            _console(self._stdout, WIDTH_PIPED).print(made)
 
         self.result(rows, show)
 
@@ -127,14 +134,14 @@ class Output:
         return exit_code(fault)
 
 
-def _console(stream: TextIO) -> Console:
+def _console(stream: TextIO, width: int | None = None) -> Console:
     """Colours for people, whole lines for programs."""
     return Console(
         file=stream,
         no_color=bool(os.environ.get("NO_COLOR")),
         highlight=False,
         soft_wrap=True,
-        width=None if stream.isatty() else WIDTH_PIPED,
+        width=width if stream.isatty() else WIDTH_PIPED,
     )
 
 

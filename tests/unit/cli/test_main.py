@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -74,3 +75,14 @@ def test_what_a_library_prints_is_no_result():
     run = CliRunner().invoke(chatty, ["--json"])
     assert json.loads(run.stdout) == {"done": True}
     assert "somewhere" in run.stderr
+
+
+def test_a_narrow_terminal_does_not_cut_a_table(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setattr(sys, "stdout", terminal := Terminal())
+    Output().table([{"id": "x" * 36, "state": "succeeded"}], ("id", "state"))
+    assert "x" * 36 + "  succeeded" in terminal.getvalue()
