@@ -22,4 +22,4 @@ def completion(out: Output, shell: str) -> None:
     if kind is None:
         raise click.UsageError(f"there is no completion for {shell}")
     root = click.get_current_context().find_root().command
-    click.echo(kind(root, {}, "chimera", "_CHIMERA_COMPLETE").source())
+    out.line(kind(root, {}, "chimera", "_CHIMERA_COMPLETE").source())

@@ -51,10 +51,10 @@ def events(
 def _say(out: Output, record: TaskRecord) -> None:
     told = row(record)
     if out.is_structured:
-        click.echo(dump(told))  # one JSON value a line: a stream has no end to close a list at
+        out.line(dump(told))  # one JSON value a line: a stream has no end to close a list at
         return
     if out.format == "name":
-        click.echo(told["id"])
+        out.line(told["id"])
         return
     colour = _COLOURS.get(record.state, "yellow")
     out.console.print(

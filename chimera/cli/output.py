@@ -6,7 +6,7 @@ import functools
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import Any, TextIO
 
@@ -65,9 +65,17 @@ class Output:
         return all(one.isatty() for one in (sys.stdin, self._stdout, sys.stderr))
 
     def result(self, value: Any, show: Callable[[], object] | None = None) -> None:
-        """The command's result: as JSON, or as `show` prints it (default: the value as it is)."""
+        """The command's result: as data, as names, or as `show` prints it (default: as it is).
+
+        What has no names is shown although only names are asked for.
+        """
+        names_of = list(_names(value)) if self.format == "name" else []
         if self.json:
             self.line(dump(value))
+        elif self.format == "yaml":
+            self.line(as_yaml(value).rstrip())
+        elif names_of or (self.format == "name" and value == []):
+            self.lines(names_of)
         elif show is not None:
             show()
         else:
@@ -76,6 +84,11 @@ class Output:
     def line(self, text: str) -> None:
         """A line of the result, just as it is."""
         click.echo(text, file=self._stdout)
+
+    def lines(self, texts: Iterable[str]) -> None:
+        """Lines of the result."""
+        for text in texts:
+            self.line(text)
 
     def table(
         self,
@@ -128,6 +141,8 @@ class Output:
             wire = {"code": "error", "message": text, "details": {}}
         if self.json:
             click.echo(dump({"error": wire}), err=True)
+        elif self.format == "yaml":
+            click.echo(as_yaml({"error": wire}).rstrip(), err=True)
         else:
             self.notes.print("[red]error:[/red]", end=" ")
             self.notes.print(text, markup=False)
@@ -146,8 +161,13 @@ def _console(stream: TextIO, width: int | None = None) -> Console:
 
 
 def missing(fault: ModuleNotFoundError) -> ChimeraError:
-    """What to install, for a module that is not there."""
-    return ChimeraError(f"{fault.name} is not installed: pip install 'chimera[swarm]' brings it")
+    """What to install, for a module that is not there, or how to do without it."""
+    context = click.get_current_context(silent=True)
+    goes_over_http = context and any(one.name == "url" for one in context.command.params)
+    other = "; with --url, to its gateway, the command needs none of it" if goes_over_http else ""
+    return ChimeraError(
+        f"{fault.name} is not installed: pip install 'chimera[swarm]' brings it{other}"
+    )
 
 
 def exit_code(fault: BaseException) -> int:

@@ -104,7 +104,7 @@ def act(
 ) -> int:  # fmt: skip
     """Do something to tasks: those of a filter only when it is confirmed."""
     if dry_run or not ids:
-        out.result([{"id": one} for one in ids], lambda: click.echo("\n".join(ids)))
+        out.result([{"id": one} for one in ids], lambda: out.lines(ids))
         out.note(f"{len(ids)} to {verb}" if ids else f"nothing to {verb}")
         return 0
     if by_filter and not yes:
@@ -122,7 +122,7 @@ def act(
                 continue  # it ended, or was given up, since or before it was found
             fault = error
             out.notes.print(f"{one}: {error.message}", markup=False)
-    out.result(rows, lambda: click.echo("\n".join(f"{one['id']} {one['done']}" for one in rows)))
+    out.result(rows, lambda: out.lines(f"{one['id']} {one['done']}" for one in rows))
     return 1 if fault else 0
 
 

@@ -132,7 +132,7 @@ def _submit_lines(
                     refused += 1
                     out.note(f"payload {at + 1}: {fault.message}")
                     continue
-                out.line(_line({"id": task_id}) if out.json else task_id)
+                out.line(_line({"id": task_id}) if out.is_structured else task_id)
             return ERROR if refused else 0
         return _print_results(out, bars, bulk, timeout)
 

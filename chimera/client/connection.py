@@ -52,7 +52,7 @@ def connect(
     `address` is that of its Ray cluster; without it CHIMERA_ADDRESS, RAY_ADDRESS or the cluster
     that `chimera up` started on this machine. A process that is connected to Ray stays with that
     cluster. Raises NotFound if there is no such swarm, NotReady if it is not up `timeout_s` seconds
-    later, ChimeraError if its Ray cannot be joined.
+    later, ChimeraError if its Ray cannot be joined, ModuleNotFoundError without `chimera[swarm]`.
     """
     core, release = _acquire(swarm, address, timeout_s)
     return Swarm(core, tenant or _environment().tenant, release)
@@ -85,7 +85,14 @@ def _acquire(
             "fork: connect only after forking, or start processes with the 'spawn' method"
         )
     # imported here: everything else of the client works without Ray
-    from chimera.client.link import RayLink, join_ray
+    try:
+        from chimera.client.link import RayLink, join_ray
+    except ModuleNotFoundError as fault:
+        raise ModuleNotFoundError(
+            f"{fault.name} is not installed: pip install 'chimera[swarm]' brings it; over HTTP "
+            "chimera.Client(url) needs none of it",
+            name=fault.name,
+        ) from fault
 
     swarm = names.check(name or _environment().swarm)
     connection = join_ray(swarm, resolve(swarm, address))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -13,6 +16,7 @@ from click.testing import CliRunner
 
 from chimera.cli.main import COMMANDS, _from_context, main
 from chimera.cli.output import Output, command
+from chimera.cli.select import act
 from tests.unit.cli.kit import chimera
 
 
@@ -86,3 +90,65 @@ def test_a_narrow_terminal_does_not_cut_a_table(monkeypatch):
     monkeypatch.setattr(sys, "stdout", terminal := Terminal())
     Output().table([{"id": "x" * 36, "state": "succeeded"}], ("id", "state"))
     assert "x" * 36 + "  succeeded" in terminal.getvalue()
+
+
+ROWS = [{"id": "a", "state": "queued"}, {"id": "b", "state": "running"}]
+
+
+@pytest.mark.parametrize(
+    ("style", "printed"),
+    [
+        ("table", "ID  STATE\na   queued\nb   running\n"),
+        ("json", '[{"id":"a","state":"queued"},{"id":"b","state":"running"}]\n'),
+        ("yaml", "- id: a\n  state: queued\n- id: b\n  state: running\n"),
+        ("name", "a\nb\n"),
+    ],
+)
+def test_the_forms_of_a_list(style, printed):
+    @command(of_a_swarm=False)
+    def listed(out: Output) -> None:
+        out.table(ROWS, ("id", "state"))
+
+    run = CliRunner().invoke(listed, ["-o", style])
+    assert re.sub(" +\n", "\n", run.stdout) == printed
+    assert run.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "printed"),
+    [
+        ({"name": "east", "url": "u"}, "east\n"),
+        ({"swarm": {"swarm": "local"}, "seconds": 1}, "local\n"),
+        ([], ""),
+        ({"lag": {}}, "shown\n"),
+    ],
+)
+def test_the_name_of_a_result(value, printed):
+    @command(of_a_swarm=False)
+    def named(out: Output) -> None:
+        out.result(value, lambda: out.line("shown"))
+
+    assert CliRunner().invoke(named, ["-o", "name"]).stdout == printed
+
+
+def test_what_cancels_many_prints_them_as_its_result():
+    @command(of_a_swarm=False)
+    def cancel(out: Output) -> int:
+        return act(out, "cancel", ["a", "b"], False, True, lambda one: "cancelled", True)
+
+    run = CliRunner().invoke(cancel, [])
+    assert (run.stdout, run.stderr) == ("a cancelled\nb cancelled\n", "")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_a_result(shell):
+    run = chimera("completion", shell)
+    assert "_CHIMERA_COMPLETE" in run.stdout
+    assert run.stderr == ""
+
+
+def test_results_pass_by_output():
+    """What is printed otherwise goes to stderr, as what libraries print."""
+    root = Path(inspect.getfile(Output)).parent
+    others = {file for file in root.glob("*.py") if file.name not in ("output.py", "reference.py")}
+    assert not [file.name for file in others if "click.echo(" in file.read_text()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import textwrap
@@ -43,6 +44,37 @@ def test_the_clients_need_no_ray():
         """
     )
     assert "no gateway answers" in done.stdout, done.stderr
+
+
+def test_connecting_through_ray_says_which_extra_to_install():
+    done = without_swarm(
+        """
+        import chimera
+        chimera.task("echo")(lambda payload: payload)  # modules of handlers can be imported
+        try:
+            chimera.connect()
+        except ModuleNotFoundError as fault:
+            print(fault.name, fault)
+        """
+    )
+    assert done.stdout.startswith("ray ray is not installed: pip install 'chimera[swarm]'")
+    assert "chimera.Client(url)" in done.stdout
+
+
+def test_a_command_that_goes_over_http_as_well_says_so():
+    code = "from chimera.cli.main import main; main()"
+    done = without_swarm(code, "submit", "echo", "-o", "json")
+    assert (done.returncode, done.stdout) == (1, "")
+    told = json.loads(done.stderr)["error"]["message"]
+    assert "pip install 'chimera[swarm]'" in told
+    assert "--url" in told
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["config", "view"], ["completion", "zsh"]])
+def test_commands_without_a_swarm_need_no_ray(arguments):
+    done = without_swarm("from chimera.cli.main import main; main()", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
 
 
 @pytest.mark.parametrize(
