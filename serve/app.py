@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -27,6 +27,7 @@ from chimera.serve.direct import Direct
 from chimera.serve.edge import Edge
 from chimera.serve.gateway import Gateway
 from chimera.serve.problems import Fault, Problem
+from chimera.serve.query import said_once
 from chimera.serve.versions import own_version
 
 _DESCRIPTION = """\
@@ -62,7 +63,7 @@ def build(gateway: Gateway) -> FastAPI:
 
     app = _App(
         title="Chimera", version=own_version(), description=_DESCRIPTION, lifespan=lifespan,
-        docs_url=None, redoc_url=None, redirect_slashes=False,
+        docs_url=None, redoc_url=None, redirect_slashes=False, dependencies=[Depends(said_once)],
     )  # fmt: skip
     app.state.gateway = gateway
     problems.install(app)

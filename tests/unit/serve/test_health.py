@@ -41,6 +41,14 @@ def failing(answer):
     return [check["name"] for check in answer.json()["checks"] if not check["ok"]]
 
 
+def test_a_parameter_that_is_there_twice_is_refused_unless_it_is_a_list(http):
+    answer = http.get("/readyz?verbose=1&verbose=0&unknown=1&unknown=2")
+    assert answer.status_code == 422
+    [fault] = answer.json()["errors"]
+    assert (fault["in"], fault["pointer"]) == ("query", "/verbose")
+    assert http.get("/readyz?exclude=a&exclude=b&unknown=1&unknown=2").status_code == 200
+
+
 def test_a_replica_that_drains_is_alive_and_not_ready(http, gateway):
     assert http.get("/readyz").status_code == 200
     gateway.draining = True
