@@ -28,6 +28,7 @@ from chimera.actors.waiters import FRAMES_MAX, OutcomesReply, Waiters
 from chimera.errors import ChimeraError, Fenced, StaleTerm, Unavailable
 from chimera.frames import command, outcome
 from chimera.store.protocol import Filter, Receipt, TaskRecord
+from chimera.swarm import sketch
 from chimera.swarm.leader import events
 from chimera.swarm.policy import TaskPolicy
 from chimera.swarm.reports import Hello, LeaderConfig, LeaderReport, TakeOrder
@@ -271,13 +272,12 @@ class Leader:
         if time.monotonic() >= self._sketched_at + SKETCH_S:
             self._sketched_at = time.monotonic()
             state = self._loop.machine.state
-            sketches = {
-                "run": state.run, "queue": state.queue, "total": state.total,
-                "takeover": state.takeover,
-            }  # fmt: skip
+            sketches = {"run": state.run, "total": state.total, "takeover": state.takeover}
+            by_class = {f"queue/{name}": one.to_bytes() for name, one in state.queue.items()}
             # the machine's thread may learn of a type meanwhile
             sketches |= {f"run/{name}": one.run for name, one in list(state.types.items())}
             self._sketches = {name: one.to_bytes() for name, one in sketches.items()}
+            self._sketches |= {"queue": sketch.merged(by_class.values()), **by_class}
         return self._sketches
 
     @ray.method(concurrency_group="ctl")

@@ -27,6 +27,7 @@ from chimera.serve.gateway import GatewayDep
 from chimera.serve.replies import PROBLEMS
 from chimera.serve.versions import own_version
 from chimera.swarm import merge, sketch
+from chimera.swarm.policy import CLASSES
 from chimera.swarm.reports import RegionReport, SwarmStatus
 from chimera.swarm.slo import SloReport
 
@@ -61,7 +62,6 @@ _BY_TYPE = {
 #: every task that fails for good is a dead letter: the same count by the name that alerts look for
 _DEAD_LETTERS = ("failed", "chimera_tasks_deadlettered", "Tasks that became dead letters.")
 _HISTOGRAMS = {
-    "queue": ("chimera_queue_to_start_seconds", "From acceptance to dispatch."),
     "total": ("chimera_task_total_seconds", "From acceptance to the outcome."),
     "takeover": ("chimera_takeover_seconds", "From the order to take a shard until it is served."),
 }
@@ -132,7 +132,7 @@ def _health(status: SwarmStatus) -> Metric:
 
 
 def _by_type(regions: Iterable[tuple[str, RegionReport]]) -> Iterator[Metric]:
-    """What became of tasks; those whose type is not known any more have none."""
+    """What became of tasks; those whose type is not known any more have none, and no class."""
     totals = [
         (report.region, leader, merge.totals(one for one in report.tally if one.leader == leader))
         for _, report in regions
@@ -140,16 +140,16 @@ def _by_type(regions: Iterable[tuple[str, RegionReport]]) -> Iterator[Metric]:
     ]
     counted_as = [(key, *told) for key, told in _BY_TYPE.items()]
     for key, name, text in (*counted_as, _DEAD_LETTERS):
-        family = CounterMetricFamily(name, text, labels=["region", "leader", "type"])
+        family = CounterMetricFamily(name, text, labels=["region", "leader", "class", "type"])
         for region, leader, counted in totals:
-            typed = {
-                other.partition("/")[2]: count
+            known = {
+                tuple(other[len(key) + 1 :].split("/", 1)): count
                 for other, count in counted.items()
-                if other.startswith(f"{key}/")
+                if other.startswith(f"{key}@")
             }
-            rest = counted.get(key, 0) - sum(typed.values())
-            for type, count in sorted({"": rest, **typed}.items()):
-                family.add_metric([region, leader, type], count)
+            rest = counted.get(key, 0) - sum(known.values())
+            for (of_class, type), count in sorted({("", ""): rest, **known}.items()):
+                family.add_metric([region, leader, of_class, type], count)
         yield family
 
 
@@ -172,6 +172,13 @@ def _add(family: HistogramMetricFamily, labels: list[str], report: RegionReport,
 
 
 def _histograms(regions: Iterable[tuple[str, RegionReport]]) -> Iterator[Metric]:
+    queue = HistogramMetricFamily(
+        "chimera_queue_to_start_seconds", "From acceptance to dispatch.", labels=["region", "class"]
+    )
+    for region, report in regions:
+        for of_class in CLASSES:
+            _add(queue, [region, of_class], report, f"queue/{of_class}")
+    yield queue
     for key, (name, text) in _HISTOGRAMS.items():
         family = HistogramMetricFamily(name, text, labels=["region"])
         for region, report in regions:

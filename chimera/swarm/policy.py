@@ -51,3 +51,8 @@ class TaskPolicy(msgspec.Struct, frozen=True, kw_only=True):
     contract: str | None = None
     #: what the contract is written in: `JSON` (Schema) or `AVRO`
     contract_language: str = "JSON"
+
+    @property
+    def of_class(self) -> str:
+        """Its priority class by name."""
+        return CLASSES[min(max(self.priority, 0), len(CLASSES) - 1)]

@@ -54,7 +54,8 @@ class LeaderReport:
     workers: tuple[WorkerInfo, ...]
     #: counters since this incarnation began, only growing: `accepted`, `succeeded`, `failed`,
     #: `cancelled`, `expired`, `retried`, `worker_deaths`, `fenced`, `takeovers`, `lost_tails`,
-    #: `started`, `duplicates`, …; outcomes, starts and retries also by task type: `succeeded/TYPE`
+    #: `started`, `duplicates`, …; outcomes, starts and retries also by task type:
+    #: `succeeded/TYPE`, and by priority class and type: `succeeded@CLASS/TYPE`
     counters: dict[str, int]
     #: faults a person should see, newest last, e.g. a module of handlers that cannot be loaded
     faults: tuple[str, ...] = ()
@@ -63,7 +64,8 @@ class LeaderReport:
     number: int = 0  #: of this report in its incarnation, from 1
     #: sketches (chimera.swarm.sketch) of what tasks took, by what was measured: `run`,
     #: `queue` (to dispatch) and `total` (to the outcome), both from the acceptance here; `run`
-    #: also by task type: `run/TYPE`; and `takeover`, of shards: from the order until served
+    #: also by task type: `run/TYPE`, `queue` by priority class: `queue/CLASS`; and `takeover`, of
+    #: shards: from the order until served
     latency: dict[str, bytes] = field(default_factory=dict)
     revision: str = ""  #: of what it makes workers with
     worker_target: int = 0  #: workers that it wants to have now

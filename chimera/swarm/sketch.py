@@ -40,20 +40,30 @@ class Sketch:
         return bytes(_Proto.to_proto(self._sketch).SerializeToString())
 
 
+def merged(parts: Iterable[bytes]) -> bytes:
+    """All that the sketches saw, as one."""
+    return bytes(_Proto.to_proto(_whole(parts)).SerializeToString())
+
+
 def quantiles(parts: Iterable[bytes], shares: Sequence[float]) -> tuple[float, ...] | None:
     """Quantiles, in seconds, of everything that the sketches saw; None: nothing.
 
     `shares` are between 0 and 1. Each part is counted as often as it is given: whoever merges
     reports sees to it that none is given twice (chimera.swarm.merge).
     """
+    whole = _whole(parts)
+    if not whole.count:
+        return None
+    return tuple(whole.get_quantile_value(share) or 0.0 for share in shares)
+
+
+def _whole(parts: Iterable[bytes]) -> DDSketch:
     whole = DDSketch(ACCURACY)
     for part in parts:
         message = Message()
         message.ParseFromString(part)
         whole.merge(_Proto.from_proto(message))
-    if not whole.count:
-        return None
-    return tuple(whole.get_quantile_value(share) or 0.0 for share in shares)
+    return whole
 
 
 def cumulated(parts: Iterable[bytes], bounds: Sequence[float]) -> tuple[list[int], float]:

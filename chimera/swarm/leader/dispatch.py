@@ -139,10 +139,10 @@ def _load(state: State, worker: Worker, now: Instant) -> list[Effect]:
     if room.pieces:
         state.flights += 1
         for piece in room.pieces:
-            state.counters["started"] += piece.count
-            state.counters[f"started/{piece.policy.type}"] += piece.count
+            of_class = piece.policy.of_class
+            state.count(f"started@{of_class}/{piece.policy.type}", piece.count)
             if piece.since and piece.attempt == 1:
-                state.queue.add(now.mono - piece.since, piece.count)
+                state.queue[of_class].add(now.mono - piece.since, piece.count)
         flight = Flight(state.flights, room.pieces, room.tasks, room.seconds, now.mono)
         worker.flights[flight.number] = flight
         recorded, worker.recorded = tuple(worker.recorded), []
@@ -171,9 +171,7 @@ def _screen(shard: Shard, piece: Piece, drafts: Drafts, now: Instant) -> Iterabl
         if 0 < deadline <= now.unix_ms:
             draft = drafts.of(shard.number)
             if draft is not None:
-                draft.end(
-                    position, outcome.EXPIRED, piece.attempt - 1, EXPIRED_BODY, piece.policy.type
-                )
+                draft.end(position, outcome.EXPIRED, piece.attempt - 1, EXPIRED_BODY, piece.policy)
         elif out and out[-1].stop == position:
             out[-1].stop += 1
         else:
@@ -255,9 +253,7 @@ def reopen(state: State, drafts: Drafts, pieces: Iterable[Piece]) -> None:
         for position in sorted(p for p in marks if piece.first <= p < piece.stop):
             draft = drafts.of(piece.shard)
             assert draft is not None
-            draft.end(
-                position, outcome.CANCELLED, piece.attempt - 1, CANCELLED_BODY, piece.policy.type
-            )
+            draft.end(position, outcome.CANCELLED, piece.attempt - 1, CANCELLED_BODY, piece.policy)
             if position > at:
                 kept.append(piece.part(at, position))
             at = position + 1

@@ -34,19 +34,20 @@ class Draft:
     final: list[tuple[int, int]] = field(default_factory=list)
     tally: Counter[str] = field(default_factory=Counter)
 
-    def count(self, name: str, type: str | None, tasks: int = 1) -> None:
-        """Count what became of tasks, by their type if it is known."""
-        self.tally[f"{name}/{type}" if type else name] += tasks
+    def count(self, name: str, policy: TaskPolicy | None, tasks: int = 1) -> None:
+        """Count what became of tasks, by their class and type if these are known."""
+        self.tally[f"{name}@{policy.of_class}/{policy.type}" if policy else name] += tasks
 
     def end(
-        self, position: int, state: int, attempts: int, body: bytes, type: str | None = None
-    ) -> None:
+        self, position: int, state: int, attempts: int, body: bytes,
+        policy: TaskPolicy | None = None,
+    ) -> None:  # fmt: skip
         """One task gets its outcome."""
         # until this is recorded the schedule may show it: do not load it
         self.shard.loaded.add(position)
         self.singles.append(Single(position, state, attempts, body))
         self.final.append((position, position + 1))
-        self.count(TALLY[state], type)
+        self.count(TALLY[state], policy)
 
     def failed_attempt(
         self, position: int, policy: TaskPolicy, attempt: int, failure: Failure, now: Instant
@@ -54,19 +55,19 @@ class Draft:
         """An attempt failed: another one, or the end (P7: recorded before it is dispatched)."""
         body = outcome.encode_failure(failure)
         if position in self.shard.cancelling:
-            self.end(position, outcome.CANCELLED, attempt, body, policy.type)
+            self.end(position, outcome.CANCELLED, attempt, body, policy)
             return
         jitter = unit(self.shard.number, position, attempt)
         decision = decide(policy, attempt, failure, jitter)
         if isinstance(decision, GiveUp):
-            self.end(position, outcome.FAILED, attempt, body, policy.type)
+            self.end(position, outcome.FAILED, attempt, body, policy)
             return
         due = now.unix_ms + int(decision.after_s * 1000)
         # until this is recorded the schedule shows the attempt before, or nothing: do not load it
         self.shard.loaded.add(position)
         self.shard.keys.sleep(position)
         self.parks.append(Park(position, due, attempt + 1, True, body))
-        self.count("retried", policy.type)
+        self.count("retried", policy)
 
     def effects(self, state: State) -> list[Effect]:
         """Ask for it to be written."""

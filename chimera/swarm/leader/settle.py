@@ -12,6 +12,7 @@ from chimera.swarm.leader.effects import CloseShard, Effect, Record
 from chimera.swarm.leader.events import Arrived, Instant, Recorded, RecordRefused
 from chimera.swarm.leader.ready import Piece
 from chimera.swarm.leader.state import REFUSED_S, Pending, Shard, State
+from chimera.swarm.policy import TaskPolicy
 
 
 def take_in(
@@ -42,7 +43,7 @@ def take_in(
         if not header.bad:
             draft.frames.append(item.frame)
             draft.final.append((first, stop))
-            draft.count("succeeded", _type(piece), header.count)
+            draft.count("succeeded", _policy(piece), header.count)
             continue
         reopened += _take_in_mixed(draft, item.frame, header, piece_at, now)
     return reopened
@@ -61,7 +62,7 @@ def _take_in_mixed(
     when the task is in other hands already.
     """
     states = outcome.states(frame, header)
-    type = _type(piece_at(header.shard, header.position))
+    policy = _policy(piece_at(header.shard, header.position))
     changes: dict[int, int] = {}
     reopened: list[Piece] = []
     finals = 0
@@ -70,7 +71,7 @@ def _take_in_mixed(
         if code not in (outcome.ATTEMPT_FAILED, outcome.OPEN):
             finals += 1
             draft.final.append((position, position + 1))
-            draft.count(TALLY[code], type)
+            draft.count(TALLY[code], policy)
             continue
         changes[index] = outcome.OPEN
         piece = piece_at(header.shard, position)
@@ -88,9 +89,9 @@ def _take_in_mixed(
     return reopened
 
 
-def _type(piece: Piece | None) -> str | None:
+def _policy(piece: Piece | None) -> TaskPolicy | None:
     """A former owner's worker may hand in what is not known here as a piece."""
-    return None if piece is None else piece.policy.type
+    return None if piece is None else piece.policy
 
 
 def on_recorded(state: State, event: Recorded, now: Instant) -> list[Effect]:
@@ -111,10 +112,7 @@ def on_recorded(state: State, event: Recorded, now: Instant) -> list[Effect]:
         tally[name] -= left_out
         refused -= left_out
     for name, count in tally.items():
-        state.counters[name] += count
-        all_types, _, type = name.partition("/")
-        if type:
-            state.counters[all_types] += count
+        state.count(name, count)
     state.counters["outcomes_refused"] += expected - event.recorded
     for name, serial in pending.serials:
         worker = state.workers.get(name)

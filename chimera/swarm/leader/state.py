@@ -15,7 +15,7 @@ from chimera.swarm.leader.keys import KeyBook
 from chimera.swarm.leader.ready import Names, Piece, ReadyQueue
 from chimera.swarm.leader.scaling import Bounds, Scaler
 from chimera.swarm.limits import Bucket
-from chimera.swarm.policy import TaskPolicy
+from chimera.swarm.policy import CLASSES, TaskPolicy
 from chimera.swarm.sketch import Sketch
 
 #: expected work of a flight: long enough to pay for the call, short enough to stay fair
@@ -283,7 +283,8 @@ class State:
     expired_at: float = 0.0  #: when the queues were last looked through for passed deadlines
     counters: Counter[str] = field(default_factory=Counter)
     run: Sketch = field(default_factory=Sketch)  #: what handlers took, a task
-    queue: Sketch = field(default_factory=Sketch)  #: from acceptance, or when due, to dispatch
+    #: from acceptance, or when due, to dispatch; by priority class
+    queue: dict[str, Sketch] = field(default_factory=lambda: {one: Sketch() for one in CLASSES})
     total: Sketch = field(default_factory=Sketch)  #: from then to the outcome's arrival
     takeover: Sketch = field(default_factory=Sketch)  #: from the order to take a shard until served
     flights: int = 0  #: numbers given so far
@@ -310,6 +311,15 @@ class State:
         for piece in (*self.ready.pieces(), *waiting):
             policy = piece.policy
             piece.policy = self.policies.resolve(policy.type, policy.priority, piece.options)
+
+    def count(self, name: str, tasks: int) -> None:
+        """Count tasks; of `NAME@CLASS/TYPE` also as `NAME/TYPE` and `NAME`."""
+        self.counters[name] += tasks
+        key, _, type = name.partition("/")
+        if type:
+            all_classes, _, _ = key.partition("@")
+            self.counters[f"{all_classes}/{type}"] += tasks
+            self.counters[all_classes] += tasks
 
     def slots(self) -> dict[str, int]:
         """Workers by what they do; for other threads, too."""

@@ -49,10 +49,14 @@ def samples(leader, *slos):
 FULL = replace(
     LEADER,
     counters={
-        "accepted": 9, "started": 8, "started/mail": 7, "failed": 2, "failed/mail": 2,
+        "accepted": 9, "started": 8, "started/mail": 7, "started@critical/mail": 4,
+        "started@normal/mail": 3, "failed": 2, "failed/mail": 2, "failed@normal/mail": 2,
         "duplicates": 3,
     },
-    latency={"takeover": sketch(0.2, 0.3), "run/mail": sketch(0.1)},
+    latency={
+        "takeover": sketch(0.2, 0.3), "run/mail": sketch(0.1), "queue/critical": sketch(0.1),
+        "queue/normal": sketch(0.1, 3.0),
+    },
     oldest_s=12.5,
     slots={"starting": 0, "idle": 1, "busy": 2, "leaving": 0},
 )  # fmt: skip
@@ -66,15 +70,29 @@ def test_the_names_of_the_conventions_are_there():
 
 def test_what_leaders_count_is_told():
     _, found = samples(FULL)
-    mail = (*WHERE, ("type", "mail"))
-    assert found["chimera_tasks_started_total", mail] == 7
-    assert found["chimera_tasks_started_total", (*WHERE, ("type", ""))] == 1
+    started = {
+        (dict(labels)["class"], dict(labels)["type"]): value
+        for (name, labels), value in found.items()
+        if name == "chimera_tasks_started_total"
+    }
+    assert started == {("critical", "mail"): 4, ("normal", "mail"): 3, ("", ""): 1}
+    mail = (("class", "normal"), *WHERE, ("type", "mail"))
     assert found["chimera_tasks_deadlettered_total", mail] == 2
     assert found["chimera_tasks_duplicate_rejected_total", WHERE[1:]] == 3
     assert found["chimera_queue_oldest_age_seconds", WHERE] == 12.5
     assert found["chimera_worker_slots", (*WHERE, ("state", "busy"))] == 2
     assert found["chimera_takeover_seconds_count", WHERE[1:]] == 2
     assert found["chimera_takeover_seconds_bucket", (("le", "0.25"), *WHERE[1:])] == 1
+
+
+def test_how_long_tasks_wait_is_told_by_class():
+    _, found = samples(FULL)
+    counts = {
+        dict(labels)["class"]: value
+        for (name, labels), value in found.items()
+        if name == "chimera_queue_to_start_seconds_count"
+    }
+    assert counts == {"critical": 1, "normal": 2, "batch": 0}
 
 
 def test_a_tier_is_up_while_all_of_its_checks_are_well():
