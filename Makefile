@@ -5,6 +5,9 @@
 PY := .venv/bin/python
 CHAOS ?=
 ARGS ?=
+# Tests run in so many processes, each with a Ray and servers of its own: much of a test is waiting.
+JOBS ?= 2
+DISTRIBUTED = -n $(JOBS) --dist loadfile --no-loadscope-reorder
 export PYTHONPATH := $(CURDIR)
 # Ray's workers would else be niced below everything else on the machine, the swarm included.
 export RAY_worker_niceness ?= 0
@@ -16,7 +19,7 @@ run: .venv/installed ## audit your Python's libraries on a local swarm (CHAOS=1:
 	@$(PY) -m examples.stdlib_audit.main $(if $(filter-out 0,$(CHAOS)),--chaos) $(ARGS)
 
 test: .venv/installed-dev ## run all tests (ARGS="-k name" for some)
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest $(DISTRIBUTED) $(ARGS)
 
 guarantees: .venv/installed-dev ## only those that kill, stop and tear a real swarm
 	@$(PY) -m pytest tests/guarantees $(ARGS)

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -26,6 +27,9 @@ MARK = "CHIMERA_TEST_SESSION"
 STRAGGLERS_S = 15.0
 #: directory names of Ray's sockets take about 80 of the 107 bytes that Unix allows
 TMP_LENGTH_MAX = 24
+
+#: what the workers of a session with several found wrong at their end
+WORKERS_FAULTS = pytest.StashKey[list[str]]()
 
 os.environ[MARK] = uuid.uuid4().hex
 os.environ["RAY_AUTH_MODE"] = "disabled"  # else Ray writes a token into the user's home
@@ -111,16 +115,18 @@ def _wait_until_ended() -> list[psutil.Process]:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail the session for a process left behind, and in CI for a skipped test."""
-    left = _wait_until_ended()
+    """Fail the session for a process left behind, and in CI for a skipped test.
+
+    With several workers (`-n`) each looks for what its own tests left, and the one that hands out
+    the tests reports it.
+    """
+    hands_out = session.config.pluginmanager.hasplugin("dsession")
+    faults = [] if hands_out else _end_what_is_left()
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["faults"] = faults
+        return
+    faults += session.config.stash.get(WORKERS_FAULTS, [])
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    faults = []
-    for process in left:
-        try:
-            faults.append(f"left running: {process.pid} {' '.join(process.cmdline())[:150]}")
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
     if os.environ.get("CHIMERA_TESTS_NO_SKIP") and reporter is not None:
         faults += [f"skipped: {report.nodeid}" for report in reporter.stats.get("skipped", ())]
     if faults:
@@ -129,3 +135,21 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
             reporter.section("not allowed at the end of a session", sep="!")
             for fault in faults:
                 reporter.line(fault)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Keep what a worker that ends says of its tests."""
+    output = getattr(node, "workeroutput", {})
+    node.config.stash.setdefault(WORKERS_FAULTS, []).extend(output.get("faults", ()))
+
+
+def _end_what_is_left() -> list[str]:
+    faults = []
+    for process in _wait_until_ended():
+        try:
+            faults.append(f"left running: {process.pid} {' '.join(process.cmdline())[:150]}")
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    return faults
