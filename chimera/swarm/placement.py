@@ -1,12 +1,14 @@
-"""Which leader has which shard: as even as can be, moving as little as can be.
+"""Who has which shard: as is fair, moving as little as can be.
 
-Ties go by rendezvous hash, so that each part that decides alone decides the same, and a leader that
-comes back is given about the shards it had.
+Leaders of a region have equal pools by declaration, and so equal shares. Ties go by rendezvous
+hash, so that each part that decides alone decides the same, and a leader that comes back is given
+about the shards it had. Regions differ: each that stands in for another has a share by its weight.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from math import log
 from typing import NamedTuple
 from zlib import crc32
 
@@ -71,6 +73,21 @@ def divide(workers: Iterable[str], heirs: Sequence[str]) -> dict[str, str]:
     if not heirs:
         return {}
     return {worker: heirs[rank % len(heirs)] for rank, worker in enumerate(sorted(workers))}
+
+
+def favourite(shard: int, weights: Mapping[str, int]) -> str | None:
+    """Whose a shard is by weighted rendezvous hashing; None: there is nobody.
+
+    Of many shards each gets a share like its weight, above 0. Who comes, goes or changes its weight
+    makes no shard move between others; equal weights are as good as none.
+    """
+
+    def score(name: str) -> float:
+        # the weight-th root of a uniform draw, by its logarithm: the largest is of `name` as often
+        # as its weight is of all weights (Schindelhauer and Schomaker, SPAA 2005)
+        return log((affinity(shard, name) + 0.5) / 2**32) / weights[name]
+
+    return max(weights, key=lambda name: (score(name), name), default=None)
 
 
 def affinity(shard: int, leader: str) -> int:

@@ -242,6 +242,11 @@ def can_host(spec: Spec, region: RegionSpec) -> bool:
     return not is_apart(spec, region) and not is_drained(spec, region.name)
 
 
+def capacity(region: RegionSpec) -> int:
+    """Workers that a region may grow to: declared, so that load does not change it."""
+    return region.leaders * max(region.workers, region.workers_max)
+
+
 def type_policies(spec: Spec) -> dict[str, dict[str, Any]]:
     """Overrides by task type, as fields of TaskPolicy."""
     found = {}

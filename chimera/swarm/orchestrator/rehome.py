@@ -48,16 +48,19 @@ def rehomed(spec: Spec, generation: int, seen: Mapping[str, Seen]) -> Spec | Non
 
 
 def _wanted(spec: Spec, shard: int, lost: Collection[str]) -> str:
-    """Where a shard belongs: at home; while that is drained or lost, in the same other one."""
+    """Where a shard belongs: at home; while that is drained or lost, in the same other one.
+
+    Of the others each has a share by its capacity.
+    """
     birthplace = specs.birthplace(spec, shard)
     if not specs.is_drained(spec, birthplace) and birthplace not in lost:
         return birthplace
-    able = [
-        region.name
+    able = {
+        region.name: specs.capacity(region)
         for region in spec.regions
         if specs.can_host(spec, region) and region.name not in lost
-    ]
-    return max(able, key=lambda name: placement.affinity(shard, name), default=birthplace)
+    }
+    return placement.favourite(shard, able) or birthplace
 
 
 def _may_have(generation: int, taker: Seen) -> bool:

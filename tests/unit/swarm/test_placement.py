@@ -105,3 +105,53 @@ def test_workers_are_divided_evenly(workers, heirs, shares):
 
 def test_without_heirs_nobody_inherits():
     assert placement.divide(["w"], []) == {}
+
+
+# -- by weight ---------------------------------------------------------------------------------
+
+weights = st.dictionaries(
+    st.text("abc", min_size=1, max_size=4), st.integers(1, 1000), min_size=1, max_size=6
+)
+
+
+@given(weights, st.integers(0, 1023))
+def test_the_order_in_which_they_are_named_does_not_matter(have, shard):
+    backwards = dict(reversed(have.items()))
+    assert placement.favourite(shard, have) == placement.favourite(shard, backwards)
+
+
+@given(names, st.integers(1, 1000), st.integers(0, 1023))
+def test_equal_weights_leave_it_to_affinity(leaders, weight, shard):
+    found = placement.favourite(shard, dict.fromkeys(leaders, weight))
+    assert found == max(leaders, key=lambda name: (placement.affinity(shard, name), name))
+
+
+@given(weights, st.data())
+def test_who_goes_or_changes_weight_moves_no_shard_between_others(have, data):
+    changed = data.draw(st.sampled_from(sorted(have)))
+    more, less = (
+        data.draw(st.integers(have[changed], 2000)),
+        data.draw(st.integers(0, have[changed])),
+    )
+    heavier = have | {changed: more}
+    lighter = {name: one for name, one in (have | {changed: less}).items() if one}
+    for shard in range(64):
+        had = placement.favourite(shard, have)
+        assert placement.favourite(shard, heavier) in (had, changed)
+        if had != changed:
+            assert placement.favourite(shard, lighter) == had
+
+
+@pytest.mark.parametrize("given_weights", [(1, 1), (1, 3), (2, 3, 5), (1, 1, 1, 8), (40, 4, 1)])
+def test_of_many_shards_each_gets_a_share_like_its_weight(given_weights):
+    have = {f"region-{index}": weight for index, weight in enumerate(given_weights)}
+    shards = 8192
+    got = Counter(placement.favourite(shard, have) for shard in range(shards))
+    for name, weight in have.items():
+        share = weight / sum(given_weights)
+        deviation = (share * (1 - share) / shards) ** 0.5
+        assert got[name] / shards == pytest.approx(share, abs=4 * deviation)
+
+
+def test_nobody_is_nobodys_favourite():
+    assert placement.favourite(1, {}) is None

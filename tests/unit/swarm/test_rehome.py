@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from chimera.swarm import merge
@@ -72,6 +74,34 @@ def test_a_region_that_is_lost_with_anothers_shards_gives_them_up_too() -> None:
     swapped = rehomed(away, 2, {"near": LOST, "far": seen(away, 2)["far"]})
     assert swapped is not None
     assert specs.region_shards(swapped, "far") == (0, 1, 2, 3)
+
+
+def test_the_regions_that_stand_in_have_shares_by_capacity() -> None:
+    regions = (
+        RegionSpec(name="lost", link="127.0.0.1:7443"),
+        RegionSpec(name="small", leaders=1, workers=2),
+        RegionSpec(name="large", leaders=3, workers=1, workers_max=6),
+    )
+    spec = changed(regions=regions, shards=999, store="postgresql://db/chimera")
+    moved = rehomed(spec, 1, seen(spec, 1, lost=LOST))
+    assert moved is not None
+    got = Counter(moved.operations.homes.values())
+    assert got.total() == 333
+    assert got["large"] / got["small"] == pytest.approx(9, rel=0.35)
+    grown = replace_region(moved, "large", workers_max=12)
+    again = rehomed(grown, 2, seen(grown, 2, lost=LOST))
+    assert again is not None, "more was declared"
+    homes = moved.operations.homes
+    for shard in homes.keys() - again.operations.homes.keys():
+        pytest.fail(f"shard {shard} went home")
+    assert {homes[s] for s, home in again.operations.homes.items() if home != homes[s]} == {"small"}
+
+
+def replace_region(spec: Spec, name: str, **changes: int) -> Spec:
+    regions = tuple(
+        msgspec.structs.replace(one, **changes) if one.name == name else one for one in spec.regions
+    )
+    return msgspec.structs.replace(spec, regions=regions)
 
 
 def test_the_machine_gives_a_silent_linked_regions_shards_away_within_its_timeout() -> None:
