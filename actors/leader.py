@@ -266,6 +266,7 @@ class Leader:
             worker_target=state.worker_target,
             oldest_s=age,
             slots=state.slots(),
+            exemplars=dict(state.exemplars),
         )
 
     def _latency(self) -> dict[str, bytes]:

@@ -1,13 +1,14 @@
 """`/metrics`: what the tiers counted, joined from their reports, in Prometheus's formats.
 
 Leaders count per frame and send counters and sketches upwards with their heartbeats; nothing is
-counted here. Labels are regions, leaders, shards and task types that have a handler: their number
-does not grow with tasks.
+counted here. A traced task is the exemplar of what was measured of it. Labels are regions, leaders,
+shards, priority classes and task types that have a handler: their number does not grow with tasks.
 """
 
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 
 from fastapi import APIRouter, Request, Response
@@ -21,6 +22,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 from chimera.serve.checks import swarm_checks
 from chimera.serve.gateway import GatewayDep
@@ -70,6 +72,8 @@ _HISTOGRAMS = {
 def families(status: SwarmStatus) -> Iterator[Metric]:
     """Everything that is told of a swarm."""
     yield InfoMetricFamily("chimera_build", "What runs here.", value={"version": own_version()})
+    generation = {"generation": str(status.generation)}
+    yield InfoMetricFamily("chimera_config_version", "The spec that holds.", value=generation)
     config = GaugeMetricFamily("chimera_config_generation", "Generation of the spec.")
     config.add_metric([], status.generation)
     yield config
@@ -167,8 +171,19 @@ def _durations(regions: Iterable[tuple[str, RegionReport]]) -> Iterator[Metric]:
 def _add(family: HistogramMetricFamily, labels: list[str], report: RegionReport, key: str) -> None:
     parts = [one.latency[key] for one in report.tally if key in one.latency]
     counts, total = sketch.cumulated(parts, BUCKETS)
-    buckets = [(f"{bound:g}", count) for bound, count in zip(BUCKETS, counts, strict=False)]
-    family.add_metric(labels, [*buckets, ("+Inf", counts[-1])], sum_value=total)
+    named = (*(f"{bound:g}" for bound in BUCKETS), "+Inf")
+    shown = [one.exemplars[key] for one in report.leaders if key in one.exemplars]
+    by_bucket = {
+        bisect_left(BUCKETS, one.seconds): Exemplar(
+            {"trace_id": one.trace_id}, one.seconds, one.at / 1000
+        )
+        for one in sorted(shown, key=lambda one: one.at)
+    }
+    buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = [
+        (le, count, by_bucket[at]) if at in by_bucket else (le, count)
+        for at, (le, count) in enumerate(zip(named, counts, strict=True))
+    ]
+    family.add_metric(labels, buckets, sum_value=total)
 
 
 def _histograms(regions: Iterable[tuple[str, RegionReport]]) -> Iterator[Metric]:

@@ -24,7 +24,14 @@ def new_frame(frame: bytes, head: command.Head, receipt: Receipt) -> NewFrame:
     return NewFrame(
         receipt.position, receipt.count, len(frame), head.type, head.tenant, head.priority,
         _ranges(receipt.position, receipt.count, out), keys, deadlines, head.options,
+        trace_id=_trace_id(head),
     )  # fmt: skip
+
+
+def _trace_id(head: command.Head) -> str | None:
+    """The trace of a W3C `traceparent`, if it is one."""
+    parts = (head.traceparent or "").split("-")
+    return parts[1] if len(parts) == 4 and len(parts[1]) == 32 else None
 
 
 def _ranges(position: int, count: int, out: set[int]) -> tuple[tuple[int, int], ...]:

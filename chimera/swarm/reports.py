@@ -43,6 +43,15 @@ class ShardInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Exemplar:
+    """One task of those that were measured, by which the others are to be understood."""
+
+    trace_id: str
+    seconds: float
+    at: int  #: Unix ms
+
+
+@dataclass(frozen=True, slots=True)
 class LeaderReport:
     """What a leader answers to its coordinator's watch: heartbeat and status in one."""
 
@@ -74,6 +83,8 @@ class LeaderReport:
     oldest_s: float = 0.0  #: how long the oldest of the tasks that could be started has waited
     #: workers by what they do: `starting`, `idle`, `busy` or `leaving`
     slots: dict[str, int] = field(default_factory=dict)
+    #: the last traced task, by what was measured of it, as in `latency`
+    exemplars: dict[str, Exemplar] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

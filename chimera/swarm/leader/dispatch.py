@@ -143,6 +143,7 @@ def _load(state: State, worker: Worker, now: Instant) -> list[Effect]:
             state.count(f"started@{of_class}/{piece.policy.type}", piece.count)
             if piece.since and piece.attempt == 1:
                 state.queue[of_class].add(now.mono - piece.since, piece.count)
+                state.exemplify(f"queue/{of_class}", piece, now.mono - piece.since, now)
         flight = Flight(state.flights, room.pieces, room.tasks, room.seconds, now.mono)
         worker.flights[flight.number] = flight
         recorded, worker.recorded = tuple(worker.recorded), []

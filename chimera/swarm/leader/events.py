@@ -35,6 +35,7 @@ class NewFrame:
     attempt: int = 1
     from_schedule: bool = False
     holds_key: bool = False  #: a retry: it waits first in its key's order
+    trace_id: str | None = None  #: of whoever submitted it, for exemplars
 
 
 @dataclass(frozen=True, slots=True)

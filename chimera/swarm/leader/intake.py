@@ -56,7 +56,7 @@ def pieces_of(state: State, shard: Shard, frame: NewFrame, since: float = 0.0) -
         Piece(
             shard.number, frame.position, first, stop, task_bytes, frame.tenant, policy,
             frame.attempt, since, keys, frame.deadlines, frame.from_schedule,
-            options=frame.options,
+            options=frame.options, trace_id=frame.trace_id,
         )
         for first, stop in frame.ranges
     ]  # fmt: skip

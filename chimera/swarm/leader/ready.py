@@ -44,6 +44,7 @@ class Piece:
     listed: bool = False  #: its tasks stand in the key book's order already
     forced: bool = False  #: it was held back long enough: it is split
     options: dict[str, Any] | None = None  #: overrides of the type's policy, in `policy` already
+    trace_id: str | None = None
 
     @property
     def lane(self) -> tuple[str, int]:

@@ -38,8 +38,10 @@ def take_in(
             kind.learn(header.duration_us, header.count)
             kind.run.add(each_s, header.count)
             state.run.add(each_s, header.count)
+            state.exemplify(f"run/{piece.policy.type}", piece, each_s, now)
             if piece.since:
                 state.total.add(now.mono - piece.since, header.count - header.bad)
+                state.exemplify("total", piece, now.mono - piece.since, now)
         if not header.bad:
             draft.frames.append(item.frame)
             draft.final.append((first, stop))

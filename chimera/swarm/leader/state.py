@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 import msgspec
 
 from chimera.swarm.facts import Scheduled, Settlement
-from chimera.swarm.leader.events import NewFrame
+from chimera.swarm.leader.events import Instant, NewFrame
 from chimera.swarm.leader.keys import KeyBook
 from chimera.swarm.leader.ready import Names, Piece, ReadyQueue
 from chimera.swarm.leader.scaling import Bounds, Scaler
 from chimera.swarm.limits import Bucket
 from chimera.swarm.policy import CLASSES, TaskPolicy
+from chimera.swarm.reports import Exemplar
 from chimera.swarm.sketch import Sketch
 
 #: expected work of a flight: long enough to pay for the call, short enough to stay fair
@@ -286,6 +287,8 @@ class State:
     #: from acceptance, or when due, to dispatch; by priority class
     queue: dict[str, Sketch] = field(default_factory=lambda: {one: Sketch() for one in CLASSES})
     total: Sketch = field(default_factory=Sketch)  #: from then to the outcome's arrival
+    #: the last traced task, by what was measured of it
+    exemplars: dict[str, Exemplar] = field(default_factory=dict)
     takeover: Sketch = field(default_factory=Sketch)  #: from the order to take a shard until served
     flights: int = 0  #: numbers given so far
     tokens: int = 0
@@ -320,6 +323,11 @@ class State:
             all_classes, _, _ = key.partition("@")
             self.counters[f"{all_classes}/{type}"] += tasks
             self.counters[all_classes] += tasks
+
+    def exemplify(self, what: str, piece: Piece, seconds: float, now: Instant) -> None:
+        """Keep a task that was measured, if it can be found by its trace."""
+        if piece.trace_id is not None:
+            self.exemplars[what] = Exemplar(piece.trace_id, seconds, now.unix_ms)
 
     def slots(self) -> dict[str, int]:
         """Workers by what they do; for other threads, too."""

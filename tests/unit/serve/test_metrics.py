@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from chimera.serve.metrics import rendered
 from chimera.swarm import merge
 from chimera.swarm.budget import Counts, evaluated
+from chimera.swarm.reports import Exemplar
 from chimera.swarm.sketch import Sketch
 from chimera.swarm.slo import SloSpec
 from tests.unit.serve.test_checks import LEADER, REGION, STATUS
@@ -23,6 +25,7 @@ NAMES = {
     "chimera_queue_depth", "chimera_queue_oldest_age_seconds", "chimera_queue_to_start_seconds",
     "chimera_task_duration_seconds", "chimera_worker_slots", "chimera_leader_epoch",
     "chimera_takeover_seconds", "chimera_fenced_writes", "chimera_config_generation",
+    "chimera_config_version_info",
     "chimera_event_loop_lag_seconds", "chimera_build_info", "chimera_tier_up",
     "chimera_slo_budget_remaining_ratio",
 }  # fmt: skip
@@ -93,6 +96,24 @@ def test_how_long_tasks_wait_is_told_by_class():
         if name == "chimera_queue_to_start_seconds_count"
     }
     assert counts == {"critical": 1, "normal": 2, "batch": 0}
+
+
+def test_a_traced_task_is_the_exemplar_of_its_bucket():
+    told = {"queue/normal": Exemplar("ab" * 16, 2.5, 1_700_000_000_500)}
+    leader = replace(FULL, exemplars=told)
+    region = replace(REGION, leaders=(leader,), tally=merge.join([merge.read(leader)]))
+    accept = "application/openmetrics-text; version=1.0.0"
+    text, _ = rendered(replace(STATUS, regions={"local": region}), accept)
+    found = [
+        (one.labels["class"], one.labels["le"], one.exemplar)
+        for family in openmetrics.text_string_to_metric_families(text.decode())
+        for one in family.samples
+        if one.exemplar
+    ]
+    [(of_class, le, exemplar)] = found
+    assert (of_class, float(le)) == ("normal", 2.5)
+    assert exemplar.labels == {"trace_id": "ab" * 16}
+    assert (exemplar.value, float(exemplar.timestamp)) == (2.5, 1_700_000_000.5)
 
 
 def test_a_tier_is_up_while_all_of_its_checks_are_well():

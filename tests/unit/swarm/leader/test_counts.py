@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from chimera.frames import outcome
 from chimera.swarm.leader import effects, events
-from chimera.swarm.leader.events import Instant
+from chimera.swarm.leader.events import Arrived, Instant
 from chimera.swarm.sketch import quantiles
-from tests.unit.swarm.leader.test_takeover import NOW, failed, frame, machine, succeeded, taken
+from tests.unit.swarm.leader.test_takeover import NOW, failed, frame, machine, taken
 
 LATER = Instant(102.0, 102_000)
 
@@ -15,16 +16,21 @@ LATER = Instant(102.0, 102_000)
 def test_starts_and_outcomes_are_counted_by_class_and_type_once():
     leader = machine()
     leader.step(taken(), NOW)
-    urgent, usual = replace(frame(0, 3), priority=0), frame(3, 1)
+    urgent = replace(frame(0, 3), priority=0, trace_id="ab" * 16)
+    usual = frame(3, 1)
     sent = leader.step(events.Appended(0, (urgent, usual), 4), NOW)
     sent += leader.step(events.Tick({}), LATER)
     flights = [one for one in sent if isinstance(one, effects.Send)]
-    arrived = (succeeded(0, 3, serial=1), failed(3, serial=2))
+    done = outcome.pack(0, 4, 0, b"\1" * 3, [b"1"] * 3, duration_us=3000)
+    arrived = (Arrived(1, done), failed(3, serial=2))
     told = leader.step(events.Replied(flights[0].worker, flights[0].flight, arrived, ()), LATER)
     records = [one for one in told if isinstance(one, effects.Record)]
     assert "succeeded" not in leader.state.counters, "not before it is recorded"
     for one in records:
         leader.step(events.Recorded(0, one.token, 3), LATER)
+    exemplars = leader.state.exemplars
+    assert exemplars.keys() == {"queue/critical", "run/t", "total"}
+    assert (exemplars["total"].trace_id, exemplars["total"].seconds) == ("ab" * 16, 2.0)
     counters = leader.state.counters
     assert {name: counters[name] for name in counters if name.startswith(("st", "su", "re"))} == {
         "started": 4, "started/t": 4, "started@critical/t": 3, "started@normal/t": 1,
