@@ -19,6 +19,7 @@ import msgspec
 
 from chimera import names
 from chimera.actors import processes
+from chimera.actors.claim import owner_at, raise_epoch
 from chimera.errors import (
     ChimeraError,
     CorruptFrame,
@@ -28,7 +29,6 @@ from chimera.errors import (
     NotReady,
     StaleEpoch,
     StoreFull,
-    Unavailable,
     UnknownTaskType,
 )
 from chimera.frames import command
@@ -43,8 +43,6 @@ T = TypeVar("T")
 
 #: bytes of accepted frames kept in memory until they are dispatched; others are read again
 CACHE_BYTES_MAX = 32 * 1024 * 1024
-#: for those who still read a journal to let go of it, seconds
-TAKE_S = 5.0
 
 
 def unix_ms() -> int:
@@ -275,15 +273,11 @@ class Shards:
         if hosted is not None:
             return None
         journal = open_journal(self.config, order.shard)
-        epoch, former = journal.owner()
-        if epoch != order.epoch:
+        try:
+            former = owner_at(journal, order)
+        except StaleEpoch:
             journal.close()
-            raise StaleEpoch(
-                f"the journal of shard {order.shard} is at epoch {epoch}, not {order.epoch}",
-                epoch=epoch,
-                shard=order.shard,
-                owner=former.name if former is not None else "",
-            )
+            raise
         if former is not None and former.generation > order.generation:
             journal.close()
             raise NotOwner(f"shard {order.shard} was given to {former.name} by a newer spec")
@@ -294,10 +288,11 @@ class Shards:
         """End the former owner, raise the epoch, read what is open (P2, P3, P4)."""
         hosted = self._hosted[order.shard]
         try:
-            _, former = journal.owner()
+            # this process may have been stopped since: who has the shard by now is not to be ended
+            former = owner_at(journal, order)
             if former is not None and replace(former, generation=0) != self._owner:
                 processes.end(former)
-            _raise_epoch(journal, order.epoch, replace(self._owner, generation=order.generation))
+            raise_epoch(journal, order.epoch, replace(self._owner, generation=order.generation))
             if journal.lost_tail:
                 self.lost_tails += 1
                 if self.config.synced and not self.config.accept_lost_tail:
@@ -363,19 +358,6 @@ class Shards:
     def close(self) -> None:
         for shard in list(self._hosted):
             self.drop(shard)
-
-
-def _raise_epoch(journal: Journal, expected: int, owner: Owner) -> None:
-    """Take the journal, as soon as nobody who is going reads it any more. Raises Unavailable."""
-    until = time.monotonic() + TAKE_S
-    while True:
-        try:
-            journal.take(expected, owner)
-            return
-        except Unavailable as busy:
-            if time.monotonic() >= until:
-                raise
-            time.sleep(min(busy.retry_after, 0.05))
 
 
 def open_journal(config: LeaderConfig, shard: int) -> Journal:

@@ -8,9 +8,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chimera.client.options import Kind
-from chimera.client.ports import Promise
+from chimera.client.ports import NoOwner, Promise
 from chimera.client.session import Session
-from chimera.errors import ChimeraError, OutcomeUnknown
+from chimera.errors import (
+    ChimeraError,
+    Fenced,
+    NotOwner,
+    NotReady,
+    OutcomeUnknown,
+    Overloaded,
+    StoreFull,
+    StoreRefused,
+)
 from chimera.frames import command, ids
 from chimera.store.protocol import Receipt, Skipped
 
@@ -78,6 +87,10 @@ class Parcel:
         )
 
 
+#: refusals that say that nothing was written
+_UNTOUCHED = (Fenced, NoOwner, NotOwner, NotReady, Overloaded, StoreFull, StoreRefused)
+
+
 @dataclass(slots=True, eq=False)
 class Frame:
     """A frame with the parcels that are in it; its bytes never change once sent (P11)."""
@@ -85,7 +98,7 @@ class Frame:
     data: bytes
     count: int
     parcels: list[Parcel]
-    #: some call with it got no answer: it may have been accepted
+    #: some call with it got no answer, or none that says what was written: it may be accepted
     unsure: bool = False
     #: the last refusal
     refusal: ChimeraError | None = None
@@ -99,6 +112,12 @@ class Frame:
     @property
     def blocking(self) -> bool:
         return self.parcels[0].blocking
+
+    def refuse(self, refusal: ChimeraError) -> None:
+        """It was not accepted; or the journal could not say whether it was (P22)."""
+        self.refusal = refusal
+        if not isinstance(refusal, _UNTOUCHED):
+            self.unsure, self.silence = True, str(refusal)
 
     def renew(self, now: float) -> None:
         """It is sent, or its shard was full: bulks wait on from here."""

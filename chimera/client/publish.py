@@ -241,7 +241,7 @@ class Publisher:
             full = isinstance(refusal, (Overloaded, StoreFull))
             again = isinstance(refusal, (Unavailable, Fenced))
             if again and (not full or frame.blocking or frame.unsure):
-                frame.refusal = refusal
+                frame.refuse(refusal)
                 left.append(frame)
                 if isinstance(refusal, (Overloaded, StoreFull)):
                     delay = max(delay, refusal.retry_after)

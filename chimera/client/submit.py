@@ -11,7 +11,7 @@ from chimera.client.encode import encode_payload
 from chimera.client.options import Kind, Options, Route
 from chimera.client.outcomes import Outcome, decode_json
 from chimera.client.parcels import Accepted, Frame, Parcel
-from chimera.client.ports import Gone, Silent
+from chimera.client.ports import Silent
 from chimera.client.steps import Steps
 from chimera.client.task import Task, accepted, value
 from chimera.errors import (
@@ -102,8 +102,7 @@ def call(
         full = isinstance(fault, (Overloaded, StoreFull))
         if full and not what.blocking:
             raise
-        frame.unsure = isinstance(fault, (Gone, Silent, WaitTimeout))
-        frame.refusal = fault
+        frame.refuse(fault)
         core.engine.do(lambda: core.publisher.resend(shard, frame))
         done = yield from durable(parcel, what.timeout_s)
     task = accepted(core, what.tenant, done, 0)

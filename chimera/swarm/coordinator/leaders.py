@@ -58,6 +58,7 @@ def on_pulse(state: State, event: Pulse, now: float) -> None:
     child = _current(state, event.leader, event.serial)
     if child is None or child.state in (LeaderState.MISSING, LeaderState.RETIRING):
         return
+    found = child.state is LeaderState.FOUND
     child.report = event.report
     state.tally = merge.renewed(state.tally, merge.read(event.report))
     if child.state in _UNHEARD:
@@ -73,6 +74,8 @@ def on_pulse(state: State, event: Pulse, now: float) -> None:
     for worker in event.report.workers:
         state.orphans.pop(worker.name, None)
     seats.absorb(state, child, event.report, now)
+    if found:
+        seats.ask_of_unknown(state, event.report)
 
 
 def on_lost(state: State, event: Lost, now: float) -> None:

@@ -30,6 +30,14 @@ def absorb(state: State, child: Child, report: LeaderReport, now: float) -> None
             _missing(state, child, shard, now)
 
 
+def ask_of_unknown(state: State, report: LeaderReport) -> None:
+    """A leader that an earlier coordinator watched may have given up a shard since: what its
+    workers hold of one that nobody reports must be asked for (P6)."""
+    for shard in state.shards.values():
+        if not shard.known:
+            shard.ask.update({worker.name: worker for worker in report.workers})
+
+
 def _taking(state: State, child: Child, shard: Shard, now: float) -> None:
     if shard.owner == child.name:
         shard.answered, shard.missed, shard.info = True, 0, "taking"

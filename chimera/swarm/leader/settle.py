@@ -127,7 +127,8 @@ def on_recorded(state: State, event: Recorded, now: Instant) -> list[Effect]:
     shard.open -= event.recorded
     _forget_marks(shard, pending)
     for position, due in pending.parked:
-        shard.loaded.discard(position)
+        if not _is_ending(state, shard, position):
+            shard.loaded.discard(position)
         if shard.next_due is None or due < shard.next_due:
             shard.next_due = due
     if shard.keys.flying and shard.phase != "releasing":
@@ -138,6 +139,16 @@ def on_recorded(state: State, event: Recorded, now: Instant) -> list[Effect]:
         del state.shards[shard.number]
         return [CloseShard(shard.number)]
     return dispatch.fill(state, now)
+
+
+def _is_ending(state: State, shard: Shard, position: int) -> bool:
+    """Whether a task got its outcome while its retry was being recorded: it is not to be loaded."""
+    return any(
+        first <= position < stop
+        for pending in state.pending.values()
+        if pending.shard == shard.number
+        for first, stop in pending.final
+    )
 
 
 def _forget_marks(shard: Shard, pending: Pending) -> None:

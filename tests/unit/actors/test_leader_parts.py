@@ -167,6 +167,23 @@ def test_a_region_that_has_not_heard_of_the_newer_spec_cannot_take_a_shard_back(
         assert again is not None
 
 
+def test_a_taker_that_was_stopped_does_not_end_who_took_the_shard_meanwhile(
+    shards: Shards, told: queue.SimpleQueue[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[str] = []
+    monkeypatch.setattr(processes, "end", lambda owner: ended.append(owner.name))
+    slow = Shards(shards.config, processes.identity("leader/r/1"), told.put)
+    order = TakeOrder(term=1, shard=0, epoch=1)
+    with closing(slow):
+        journal = slow.check_order(order)
+        assert journal is not None
+        with closing(open_journal(shards.config, 0)) as other:
+            other.take(1, processes.identity("leader/r/2"))
+        with pytest.raises(StaleEpoch):
+            slow.take(journal, order)
+    assert ended == []
+
+
 def test_what_a_frame_says_of_its_tasks_is_known_to_a_new_owner(shards: Shards) -> None:
     options = {name: getattr(TaskPolicy(type="t"), name) for name in TASK_OPTIONS}
     options |= {"max_attempts": 2, "no_retry": ["KeyError"]}

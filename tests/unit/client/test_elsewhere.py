@@ -6,6 +6,7 @@ import pytest
 
 from chimera.client.ports import NoOwner
 from chimera.client.publish import MISSING_S
+from chimera.errors import JournalBroken, NotOwner
 from tests.unit.client.fake import DIES_AFTER, LOST, MUTE
 from tests.unit.client.test_publish import World
 
@@ -45,6 +46,23 @@ def test_a_frame_that_may_have_been_heard_never_goes_to_another_shard(fault):
     world.engine.advance(10.0)
     assert len({call.shard for call in world.leaders.calls if call.verb == "append"}) == 1
     assert world.accepted(sent)
+
+
+def test_a_frame_whose_commit_is_of_unknown_fate_never_goes_to_another_shard():
+    world = World(ring=2, leaders=2)
+    world.script(MUTE)
+    sent = world.offer(1)
+    (lost,) = world.leaders.appends()
+    # its journal wrote it, and could not say so; the leader gave the shard up (P22)
+    lost.promise.keep([JournalBroken("the disk did not say whether it wrote").to_wire()])
+    world.leaders.move(lost.shard, None)
+    world.script(NotOwner("not served here"), NoOwner("nobody"))
+    world.engine.advance(1.0)
+    world.leaders.move(lost.shard, "leader/local/9")
+    world.engine.advance(10.0)
+    assert {call.shard for call in world.leaders.appends()} == {lost.shard}
+    assert world.accepted(sent).shard == lost.shard
+    assert sum(len(world.leaders.payloads(shard)) for shard in range(2)) == 1
 
 
 def test_keyed_work_waits_for_its_shard():

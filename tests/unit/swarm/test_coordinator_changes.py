@@ -57,6 +57,21 @@ def test_a_new_coordinator_takes_over_for_a_leader_that_died_with_the_old_one(wo
     world.until(world.even)
 
 
+def test_a_new_coordinator_asks_the_workers_of_a_leader_that_gave_a_shard_up_meanwhile(world):
+    """Its journal failed while nobody was in control: its workers still have what they finished."""
+    loser = world.leaders[A]
+    shard = min(loser.shards)
+    workers = set(loser.workers)
+    world.new_coordinator()
+    del loser.shards[shard]
+    world.journals[shard] = (world.journals[shard][0], None)
+    world.until(world.all_served)
+    (order,) = [
+        act.order for act in world.acts if isinstance(act, Take) and act.order.shard == shard
+    ][-1:]
+    assert workers <= {worker.name for worker in order.former_workers}
+
+
 def test_a_new_coordinator_waits_for_a_found_leader_before_it_gives_shards_away(world):
     world.pause(A)
     world.new_coordinator()

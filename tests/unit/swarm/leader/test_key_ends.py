@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from chimera.frames import outcome
+from chimera.frames.outcome import Failure
 from chimera.swarm.leader import LeaderMachine, effects, events
-from chimera.swarm.leader.events import Instant, NewFrame
+from chimera.swarm.leader.events import Arrived, Instant, NewFrame
 from tests.unit.swarm.leader.test_takeover import NOW, machine, sent, succeeded, taken
 
 LATER = Instant(110.0, 110_000)
@@ -45,6 +47,24 @@ def test_behind_a_task_whose_deadline_passed_its_key_waits_until_that_is_recorde
     assert [one.position for one in expired.settlement.singles] == [2]
     assert sent(leader.step(events.Recorded(0, record.token, 1), LATER)) == []
     assert sent(leader.step(events.Recorded(0, expired.token, 1), LATER)) == [(3, 4)]
+
+
+def test_a_task_that_is_cancelled_while_its_retry_is_recorded_is_not_loaded():
+    """It stood in its key's queue for ever, or ran after its end."""
+    leader = machine()
+    leader.state.type("t").cost_s = 1.0
+    found = leader.step(taken((frame(0, None),)), NOW)
+    (send,) = [e for e in found if isinstance(e, effects.Send)]
+    states = bytes([outcome.ATTEMPT_FAILED])
+    raised = outcome.pack(0, 5, 0, states, [outcome.encode_failure(Failure("E"))])
+    out = leader.step(events.Replied(send.worker, send.flight, (Arrived(1, raised),), ()), NOW)
+    (retry,) = [e for e in out if isinstance(e, effects.Record)]
+    (end,) = leader.step(events.CancelAsked(0, 0), NOW)
+    assert isinstance(end, effects.Record)
+    leader.step(events.Recorded(0, retry.token, 0), NOW)
+    parked = NewFrame(0, 1, 80, "t", "default", 1, ((0, 1),), ["k"], None, None, 2, True, True)
+    assert sent(leader.step(events.Due(0, (parked,), None), LATER)) == []
+    assert sent(leader.step(events.Recorded(0, end.token, 1), LATER)) == [(1, 2)]
 
 
 def test_a_shard_that_is_released_frees_no_key_here():
