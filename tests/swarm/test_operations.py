@@ -16,7 +16,7 @@ import pytest
 import chimera
 from chimera import names
 from chimera.actors import boot, operate
-from chimera.errors import HandlerLoadError, InvalidRequest, NotFound
+from chimera.errors import HandlerLoadError, InvalidRequest, NotFound, TaskFailed
 from chimera.swarm import orders
 from chimera.swarm import spec as specs
 from chimera.swarm.reports import SwarmStatus
@@ -138,19 +138,28 @@ def test_a_worker_is_drained_under_load_and_replaced(swarm: World, load: Load) -
         operate.order(swarm.name, orders.Drain(name))
 
 
-def test_other_handlers_replace_each_worker_while_tasks_flow(swarm: World, load: Load) -> None:
+def test_other_handlers_and_then_other_policies_replace_each_worker_while_tasks_flow(
+    swarm: World, load: Load
+) -> None:
     before = workers(operate.wait(swarm.name, 0, WITHIN_S))
     newer = msgspec.structs.replace(
-        swarm.spec, handlers=(*swarm.spec.handlers, "tests.swarm.client_handlers"),
-        policy=specs.PolicySpec(types={"work": {"max_attempts": 3}}),
-    )  # fmt: skip
+        swarm.spec, handlers=(*swarm.spec.handlers, "tests.swarm.client_handlers")
+    )
     told = operate.preview(newer)
-    assert [change.key for change in told.changes] == ["handlers", "policy.types.work.max_attempts"]
+    assert [change.key for change in told.changes] == ["handlers"]
     assert any(action.startswith(f"replace {LEADER}") for action in told.actions)
     after = workers(applied(swarm, newer))
     assert len(after) == len(before)
     assert not after.keys() & before.keys()
     assert swarm.client.submit("client.echo", 7).result(WITHIN_S) == 7
+    policy = specs.PolicySpec(types={"client.fail": {"max_attempts": 2}})
+    again = workers(applied(swarm, msgspec.structs.replace(newer, policy=policy)))
+    assert len(again) == len(before)
+    assert not again.keys() & after.keys()
+    failing = swarm.client.submit("client.fail", 0)
+    with pytest.raises(TaskFailed):
+        failing.result(WITHIN_S)
+    assert failing.status().attempts == 2, "its handler asks for one"
     load.check_each_ran_once()
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
+from chimera.swarm import spec as specs
 from chimera.swarm.coordinator.effects import Configure, Make, Retire, StepDown, Take
 from chimera.swarm.coordinator.events import Deposed, Planned
+from chimera.swarm.spec import PolicySpec, RegionSpec, Spec
 from tests.unit.swarm.region_world import World, plan
 
 A, B, C = "leader/local/0", "leader/local/1", "leader/local/2"
@@ -159,6 +162,26 @@ def test_a_new_revision_goes_to_the_next_leader_when_the_workers_of_one_are_repl
         first.workers[name] = replace(info, revision="new")
     world.run(5.0)
     assert ("leader/local/1", "new") in configured(world)
+
+
+def test_another_policy_reaches_the_next_leader_when_the_workers_of_one_work_by_it():
+    declared = Spec(handlers=("app",), data_dir="/d", objects="file:///o",
+                    regions=(RegionSpec(name="local"),))  # fmt: skip
+    policy = PolicySpec(types={"mail": {"max_attempts": 9}})
+    newer = specs.region_plan(msgspec.structs.replace(declared, policy=policy), "local", 2)
+    world = World(specs.region_plan(declared, "local", 1))
+    world.until(world.even)
+    of_revision(world, "", workers=world.wanted.template.revision)
+    assert world.wanted.template.revision != newer.template.revision
+    world.tell(Planned(newer))
+    world.run(30.0)
+    first, second = world.leaders[A], world.leaders[B]
+    assert first.config.policies == {"mail": {"max_attempts": 9}}
+    assert (second.config.generation, second.config.policies) == (2, {}), "the rest waits for none"
+    for name, info in first.workers.items():
+        first.workers[name] = replace(info, revision=newer.template.revision)
+    world.until(lambda: second.config.policies == first.config.policies)
+    assert not world.ended
 
 
 def test_what_else_a_spec_says_waits_for_no_leaders_turn():
