@@ -7,8 +7,8 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
-from typing import Any, TextIO
+from contextlib import contextmanager, redirect_stdout, suppress
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 import msgspec
@@ -19,9 +19,14 @@ from rich.table import Table
 from chimera import names
 from chimera.errors import ChimeraError, IdempotencyConflict, SpecError, WaitTimeout
 
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
+
 OK, ERROR, USAGE, NOT_FOUND, CONFLICT, TIMEOUT = 0, 1, 2, 3, 4, 124
 #: what a shell reports for Ctrl-C
 INTERRUPTED = 130
+#: and for who writes what nobody reads any more
+UNREAD = 141
 
 
 FORMATS = ("table", "wide", "json", "yaml", "name")
@@ -38,6 +43,7 @@ class Output:
         self._stdout = sys.stdout
         self.console = _console(sys.stdout)
         self.notes = _console(sys.stderr)
+        self._is_below_bars = False
 
     @property
     def json(self) -> bool:
@@ -83,7 +89,10 @@ class Output:
 
     def line(self, text: str) -> None:
         """A line of the result, just as it is."""
-        click.echo(text, file=self._stdout)
+        if self._is_below_bars:
+            self.notes.print(text, markup=False, emoji=False)
+        else:
+            click.echo(text, file=self._stdout)
 
     def lines(self, texts: Iterable[str]) -> None:
         """Lines of the result."""
@@ -124,6 +133,21 @@ class Output:
                 yield status.update
         else:
             yield lambda _: None
+
+    @contextmanager
+    def bars(self, *columns: ProgressColumn) -> Iterator[Progress]:
+        """Bars of how far something is, where somebody watches.
+
+        Lines of the result that go to the same terminal meanwhile are put above them.
+        """
+        from rich.progress import Progress  # here: most commands have none
+
+        with Progress(*columns, console=self.notes, disable=not self.is_live) as bars:
+            self._is_below_bars = self.is_live and self._stdout.isatty()
+            try:
+                yield bars
+            finally:
+                self._is_below_bars = False
 
     def error(self, fault: BaseException) -> int:
         """Say what went wrong in one line; returns the exit code."""
@@ -246,6 +270,9 @@ def command(
             except KeyboardInterrupt:
                 out.notes.print("interrupted")
                 raise click.exceptions.Exit(INTERRUPTED) from None
+            except BrokenPipeError:  # whoever reads has enough, as `head` does
+                _forget_stdout()
+                raise click.exceptions.Exit(UNREAD) from None
             except Exception as fault:
                 raise click.exceptions.Exit(out.error(fault)) from fault
             if code:
@@ -260,6 +287,12 @@ def command(
         return made
 
     return decorate
+
+
+def _forget_stdout() -> None:
+    """What it has yet to write must not fail once more when the interpreter ends."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 _SWARM = [

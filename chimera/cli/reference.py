@@ -30,6 +30,7 @@ Ray that `chimera up` started here. `chimera config view --show-origin` says whi
 | 4 | it conflicts with what is there, e.g. an idempotency key used with another payload |
 | 124 | it took longer than `--timeout` |
 | 130 | Ctrl-C |
+| 141 | nobody reads its output any more, as behind `head` |
 
 Every command takes:
 

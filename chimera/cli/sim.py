@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 import msgspec
-from rich.progress import Progress
 
 from chimera.cli.output import ERROR, Output, command
 
@@ -53,7 +52,7 @@ def sim(
         out.result(plain(found), lambda: show(out, found))
         return ERROR if found.fault else 0
     began, failed, counters, events = time.monotonic(), [], Counter[str](), 0
-    with Progress(console=out.notes, disable=not out.is_live) as bar:
+    with out.bars() as bar:
         task = bar.add_task("seeds", total=seeds)
         for result in simulator.run_many(range(first, first + seeds), processes):
             counters.update(result.counters)

@@ -119,7 +119,10 @@ def _submit_lines(
     given: dict[str, Any],
 ) -> int:  # fmt: skip
     """Submit a task a line; ids or results one a line, in the order of the lines."""
-    with _progress(out) as bars:
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+    )  # fmt: skip
+    with out.bars(*columns) as bars:
         bar = bars.add_task("submitting", total=None)
         bulk = swarm.submit_many(type_, bars.track(lines(file), task_id=bar), **given)
         bars.update(bar, description="submitted", total=len(bulk), completed=len(bulk))
@@ -162,10 +165,3 @@ def _id(bulk: Bulk | http.Bulk, at: int) -> str | None:
 
 def _line(value: Any) -> str:
     return msgspec.json.encode(value).decode()
-
-
-def _progress(out: Output) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        console=out.notes, disable=not out.is_live,
-    )  # fmt: skip

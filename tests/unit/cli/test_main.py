@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -81,15 +82,33 @@ def test_what_a_library_prints_is_no_result():
     assert "somewhere" in run.stderr
 
 
-def test_a_narrow_terminal_does_not_cut_a_table(monkeypatch):
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
+class Terminal(io.StringIO):
+    """What a person looks at."""
 
+    def isatty(self):
+        return True
+
+
+def test_a_narrow_terminal_does_not_cut_a_table(monkeypatch):
     monkeypatch.setenv("COLUMNS", "20")
     monkeypatch.setattr(sys, "stdout", terminal := Terminal())
     Output().table([{"id": "x" * 36, "state": "succeeded"}], ("id", "state"))
     assert "x" * 36 + "  succeeded" in terminal.getvalue()
+
+
+def test_results_are_put_above_bars_on_the_same_terminal_only(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for stdout, above in ((Terminal(), True), (io.StringIO(), False)):
+        monkeypatch.setattr(sys, "stdout", stdout)
+        monkeypatch.setattr(sys, "stderr", stderr := Terminal())
+        out = Output()
+        with out.bars() as bars:
+            bars.add_task("done", total=2)
+            out.line('{"id": "[a]"}')
+        out.line("after")
+        assert ('{"id": "[a]"}\n' in stderr.getvalue()) is above
+        assert stdout.getvalue() == ("after\n" if above else '{"id": "[a]"}\nafter\n')
 
 
 ROWS = [{"id": "a", "state": "queued"}, {"id": "b", "state": "running"}]
@@ -152,3 +171,15 @@ def test_results_pass_by_output():
     root = Path(inspect.getfile(Output)).parent
     others = {file for file in root.glob("*.py") if file.name not in ("output.py", "reference.py")}
     assert not [file.name for file in others if "click.echo(" in file.read_text()]
+
+
+def test_a_reader_that_has_enough_is_no_error():
+    read, write = os.pipe()
+    os.close(read)
+    code = "from chimera.cli.main import main; main()"
+    run = subprocess.run(
+        [sys.executable, "-c", code, "completion", "bash"],
+        stdout=write, stderr=subprocess.PIPE, check=False,
+    )  # fmt: skip
+    os.close(write)
+    assert (run.returncode, run.stderr) == (141, b"")
