@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
-from contextlib import redirect_stdout
 from pathlib import Path
 from types import FrameType
 
@@ -63,18 +61,10 @@ def _watch(out: Output, swarm: str, status: SwarmStatus, over: threading.Event) 
         out.result({"swarm": plain(status)}, lambda: show(out, status))
         over.wait()
         return
-    # a paragraph of Ray's for each process that ended: the tree says it in a word
-    with (
-        Path(os.devnull).open("w") as nowhere,
-        redirect_stdout(nowhere),
-        Live(
-            tree(status),
-            console=out.notes,
-            auto_refresh=False,
-            transient=True,
-            redirect_stdout=False,
-        ) as live,
-    ):
+    live = Live(
+        tree(status), console=out.notes, auto_refresh=False, transient=True, redirect_stdout=False
+    )
+    with out.hushed(), live:
         while not over.wait(LOOK_S):
             try:
                 live.update(tree(boot.status(swarm, timeout_s=LOOK_S)), refresh=True)

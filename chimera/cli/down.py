@@ -35,7 +35,7 @@ def take_down(out: Output, swarm: str, address: str | None, timeout_s: float) ->
     """End the swarm and its own head; whether there was anything to end."""
     own = find_head(swarm)
     found = False
-    with out.step(f"ending {swarm}") as change:
+    with out.step(f"ending {swarm}") as change, out.hushed():
         if join(swarm, address):
             found = _end_actors(swarm, timeout_s, change)
         if address is None or (own is not None and own.address == address):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -133,6 +135,17 @@ class Output:
                 yield status.update
         else:
             yield lambda _: None
+
+    @contextmanager
+    def hushed(self) -> Iterator[None]:
+        """Where somebody watches, what libraries print is dropped: Ray has a paragraph for each
+        process that ends, of which the command tells in a word."""
+        if self.is_live:
+            with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+                yield
+            atexit.register(_drop_stdout)  # Ray keeps some of it until it ends itself
+        else:
+            yield
 
     @contextmanager
     def bars(self, *columns: ProgressColumn) -> Iterator[Progress]:
@@ -287,6 +300,10 @@ def command(
         return made
 
     return decorate
+
+
+def _drop_stdout() -> None:
+    sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - until the interpreter ends
 
 
 def _forget_stdout() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import inspect
 import io
 import json
@@ -109,6 +110,24 @@ def test_results_are_put_above_bars_on_the_same_terminal_only(monkeypatch):
         out.line("after")
         assert ('{"id": "[a]"}\n' in stderr.getvalue()) is above
         assert stdout.getvalue() == ("after\n" if above else '{"id": "[a]"}\nafter\n')
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_what_ray_tells_of_processes_that_end_is_dropped_where_somebody_watches(
+    monkeypatch, terminal
+):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(sys, "stderr", stderr := Terminal() if terminal else io.StringIO())
+    monkeypatch.setattr(sys, "stdout", stderr)
+    monkeypatch.setattr(atexit, "register", (at_the_end := []).append)
+    out = Output()
+    with out.step("ending"), out.hushed():
+        print("(raylet) A worker died")
+        out.line("its result")
+    assert ("(raylet)" in stderr.getvalue()) is not terminal
+    assert "its result" in stderr.getvalue()
+    assert len(at_the_end) == terminal
 
 
 ROWS = [{"id": "a", "state": "queued"}, {"id": "b", "state": "running"}]
