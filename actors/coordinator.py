@@ -19,10 +19,12 @@ from chimera.actors.newsroom import Newsroom
 from chimera.actors.teardown import end_region
 from chimera.errors import StaleTerm
 from chimera.store.control import ControlStore, Term
+from chimera.swarm import rosters
 from chimera.swarm.coordinator import Coordinator as Machine
 from chimera.swarm.coordinator.effects import Audit
 from chimera.swarm.coordinator.events import Planned
 from chimera.swarm.reports import CoordinatorConfig, Placement, RegionReport
+from chimera.swarm.rosters import Known
 from chimera.swarm.spec import from_dict, region_plan
 
 #: for the loop to take in a new spec and make it durable, seconds
@@ -117,13 +119,16 @@ class Coordinator:
         self._cluster.kill(myself())
 
     @ray.method(concurrency_group="watch")
-    def watch(self, orchestrator: str, term: int, hold_s: float) -> RegionReport:
+    def watch(
+        self, orchestrator: str, term: int, hold_s: float, known: Known | None = None
+    ) -> RegionReport:
         """The region's report, at once when it changes and after `hold_s` at the latest.
 
-        Raises StaleTerm.
+        It leaves the rosters out that are `known`. Raises StaleTerm.
         """
         self._heed(orchestrator, term)
-        return self._loop.wait_for_change(self._loop.report(), hold_s)
+        report = self._loop.wait_for_change(self._loop.report(), hold_s)
+        return rosters.brief(report, known or {})
 
     @ray.method(concurrency_group="ctl")
     def configure(self, term: int, spec: dict[str, Any], generation: int) -> None:

@@ -73,7 +73,9 @@ class Hands:
         self._term = term
         self._tell = tell
         self._leader_class = leader_class
-        self._links = Links(cluster, self, lambda handle: handle.watch.remote(name, term, HOLD_S))
+        self._links = Links(
+            cluster, self, lambda handle, known: handle.watch.remote(name, term, HOLD_S, known)
+        )
 
     def handles(self) -> dict[str, Any]:
         """The leaders that are watched, by name."""

@@ -28,10 +28,11 @@ from chimera.actors.waiters import FRAMES_MAX, OutcomesReply, Waiters
 from chimera.errors import ChimeraError, Fenced, StaleTerm, Unavailable
 from chimera.frames import command, outcome
 from chimera.store.protocol import Filter, Receipt, TaskRecord
-from chimera.swarm import sketch
+from chimera.swarm import rosters, sketch
 from chimera.swarm.leader import events
 from chimera.swarm.policy import TaskPolicy
 from chimera.swarm.reports import Hello, LeaderConfig, LeaderReport, TakeOrder
+from chimera.swarm.rosters import Known, Numbering
 from chimera.traffic.receipts import Sender, Told
 
 
@@ -57,6 +58,7 @@ class Leader:
         self._process = processes.identity(name)
         self._incarnation = time.time_ns()
         self._numbers = itertools.count(1)
+        self._numbering = Numbering()
         self._reporting = threading.Lock()
         self._sketches: dict[str, bytes] = {}
         self._sketched_at = float("-inf")
@@ -231,12 +233,17 @@ class Leader:
         self._term = term
 
     @ray.method(concurrency_group="watch")
-    def watch(self, coordinator: str, term: int, hold_s: float) -> LeaderReport:
-        """Heartbeat and status in one: answers after `hold_s`, or when a shard comes or goes."""
+    def watch(
+        self, coordinator: str, term: int, hold_s: float, known: Known | None = None
+    ) -> LeaderReport:
+        """Heartbeat and status in one: answers after `hold_s`, or when a shard comes or goes.
+
+        It leaves a roster out that is `known`.
+        """
         self._check_term(term)
         with self._changed:
             self._changed.wait(hold_s)
-        return self._report()
+        return rosters.brief(self._report(), known or {})
 
     def _report(self) -> LeaderReport:
         with self._reporting:  # a later number must not come with older counts
@@ -245,6 +252,8 @@ class Leader:
             counters = dict(state.counters)
             age = 0.0 if state.oldest is None else max(time.monotonic() - state.oldest, 0.0)
             latency = self._latency()
+            workers = self._pool.infos()
+            roster = self._numbering.number(workers)
         counters["lost_tails"] = self._shards.lost_tails
         counters["duplicates"] = self._shards.duplicates
         counters.update(self._traffic.counters())
@@ -254,7 +263,7 @@ class Leader:
             generation=self._config.generation,
             ready=bool(self._shards.types),
             shards=self._shards.infos(self._open_tasks),
-            workers=self._pool.infos(),
+            workers=workers,
             counters=counters,
             faults=(*self._faults.values(), *state.faults.values()),
             lag_ms=self._loop.lag_ms,
@@ -267,6 +276,7 @@ class Leader:
             oldest_s=age,
             slots=state.slots(),
             exemplars=dict(state.exemplars),
+            roster=roster,
         )
 
     def _latency(self) -> dict[str, bytes]:

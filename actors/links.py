@@ -18,7 +18,9 @@ from chimera.actors import processes
 from chimera.actors.cluster import ActorGone, Cluster
 from chimera.actors.watch import Watch
 from chimera.errors import ChimeraError, StaleTerm
+from chimera.swarm import rosters
 from chimera.swarm.reports import Owner
+from chimera.swarm.rosters import Known
 
 #: for the GCS to make or find an actor, seconds
 GCS_S = 10.0
@@ -51,11 +53,12 @@ class News(Protocol):
 class Links:
     """The children of one parent. Methods may be called from any thread.
 
-    `poll` makes the call that a child answers with its report (see Watch). What may take time is
-    to be run by `begin`: once stopped, nothing begins any more.
+    `poll` makes the call that a child answers with its report (see Watch), which may leave out the
+    rosters that are known. What may take time is to be run by `begin`: once stopped, nothing
+    begins any more.
     """
 
-    def __init__(self, cluster: Cluster, news: News, poll: Callable[[Any], Any]) -> None:
+    def __init__(self, cluster: Cluster, news: News, poll: Callable[[Any, Known], Any]) -> None:
         self._cluster = cluster
         self._news = news
         self._poll = poll
@@ -97,10 +100,17 @@ class Links:
 
     def watch(self, key: str, serial: int, handle: Any) -> None:
         """Watch a child from now on, in place of a former attempt."""
+        last: Any = None  # only one call is under way at a time: each answer is to the last one
+
+        def spoke(report: Any) -> None:
+            nonlocal last
+            last = rosters.whole(report, last)
+            self._news.spoke(key, serial, last)
+
         watch = Watch(
             self._cluster,
-            lambda: self._poll(handle),
-            lambda report: self._news.spoke(key, serial, report),
+            lambda: self._poll(handle, rosters.known(last)),
+            spoke,
             lambda fault: self._on_loss(key, serial, fault),
         )
         with self._lock:

@@ -61,8 +61,9 @@ class Hands:
         self._deposed = deposed
         self._class = coordinator_class
         self._links = Links(
-            cluster, self, lambda handle: handle.watch.remote(names.ORCHESTRATOR, term, HOLD_S)
-        )
+            cluster, self,
+            lambda handle, known: handle.watch.remote(names.ORCHESTRATOR, term, HOLD_S, known),
+        )  # fmt: skip
 
     def handles(self) -> dict[str, Any]:
         """The coordinators that are watched, by region."""

@@ -24,14 +24,15 @@ def _parts(size: str) -> tuple[int, int, int]:
 
 
 def _grown(document: Document) -> list[str]:
-    """The sizes of which failures were measured: workers grow."""
-    return list(of(document, "region lost"))
+    """The sizes at which only workers grow, and at which failures were measured."""
+    sizes = list(of(document, "region lost"))
+    return [size for size in sizes if _parts(size)[:2] == _parts(sizes[0])[:2]]
 
 
 def _regions(document: Document) -> list[str]:
     """The sizes of which only the load was: regions grow."""
-    grown = _grown(document)
-    return [size for size in of(document, f"messages of {ORCHESTRATOR}") if size not in grown]
+    failed = of(document, "region lost")
+    return [size for size in of(document, f"messages of {ORCHESTRATOR}") if size not in failed]
 
 
 def _lines(axes: Any, document: Document, what: str, sizes: list[str], by: int) -> None:

@@ -18,7 +18,7 @@ from chimera.sim.world import Plan, World
 
 #: a request's share of a heartbeat: a name, a term, for how long to wait
 REQUEST_BYTES = 64
-#: of answers of the same kind, one in so many is measured; the rest count as much
+#: of messages of the same kind, one in so many is measured; the rest count as much
 SAMPLE = 10
 #: between two looks at what is served while something fails over, virtual seconds
 LOOK_S = 0.005
@@ -36,24 +36,33 @@ class Meter:
         self.messages: Counter[tuple[str, str]] = Counter()  #: (from tier, to tier)
         self.bytes: Counter[tuple[str, str]] = Counter()
         self.steps: Counter[str] = Counter()  #: tier → events that its machines took in
-        self._size: dict[tuple[str, str], int] = {}
-        self._seen: Counter[tuple[str, str]] = Counter()
+        self._size: dict[tuple[str, ...], int] = {}
+        self._seen: Counter[tuple[str, ...]] = Counter()
 
     def clear(self) -> None:
         """Count from here on."""
-        for counts in (self.messages, self.bytes, self.steps):
+        for counts in (self.messages, self.bytes, self.steps, self._seen):
             counts.clear()
 
     def sent(self, route: tuple[str, str], size: int) -> None:
         self.messages[route] += 1
         self.bytes[route] += size
 
+    def asked(self, route: tuple[str, str], value: Any) -> None:
+        """A request went this way, with something to say."""
+        self.sent(route, REQUEST_BYTES + (0 if value is None else self._long("?", route, value)))
+
     def answered(self, route: tuple[str, str], value: Any) -> None:
-        """An answer went this way; some of them are encoded to see how long they are."""
-        if self._seen[route] % SAMPLE == 0:
-            self._size[route] = len(_ENCODER.encode(value))
-        self._seen[route] += 1
-        self.sent(route, self._size[route])
+        """An answer went this way."""
+        self.sent(route, self._long("!", route, value))
+
+    def _long(self, kind: str, route: tuple[str, str], value: Any) -> int:
+        """Bytes of a value; some of a kind and way are encoded to see how long they are."""
+        key = kind, *route
+        if self._seen[key] % SAMPLE == 0:
+            self._size[key] = len(_ENCODER.encode(value))
+        self._seen[key] += 1
+        return self._size[key]
 
     def load(self, tier: str) -> tuple[int, int]:
         """Messages to and from a tier, and their bytes."""
@@ -86,12 +95,12 @@ class MeteredKernel(Kernel):
         return counted
 
     def call(self, source: Process, target: Process | None, do: Callable[[Reply], None],
-             done: Reply) -> None:  # fmt: skip
+             done: Reply, asked: object = None) -> None:  # fmt: skip
         if target is None:
             super().call(source, target, do, done)
             return
         up, down = names.tier(target.name), names.tier(source.name)
-        self.meter.sent((down, up), REQUEST_BYTES)
+        self.meter.asked((down, up), asked)
 
         def counted(value: Any) -> None:
             if not isinstance(value, BaseException):

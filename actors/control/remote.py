@@ -21,6 +21,7 @@ from chimera.actors.control.server import ERROR, OPTIONS
 from chimera.actors.control.v1 import control_pb2 as pb
 from chimera.actors.control.v1 import control_pb2_grpc as stubs
 from chimera.errors import ChimeraError, InvalidRequest, from_wire
+from chimera.swarm.rosters import Known
 
 #: for the way there and back, beside what the other side may take, seconds
 WAY_S = 1.5
@@ -91,8 +92,13 @@ class RemoteRegion:
             except grpc.RpcError as fault:
                 raise _translate(fault) from fault
 
-    def _watch(self, orchestrator: str, term: int, hold_s: float) -> Reply:
-        request = pb.WatchRequest(orchestrator=orchestrator, term=term, hold_s=hold_s)
+    def _watch(
+        self, orchestrator: str, term: int, hold_s: float, known: Known | None = None
+    ) -> Reply:
+        request = pb.WatchRequest(
+            orchestrator=orchestrator, term=term, hold_s=hold_s,
+            known_json=wire.pack_json(known or {}),
+        )  # fmt: skip
         call = self._stub.Watch.future(request, timeout=hold_s + WAY_S)
         return _reply(call, lambda answer: wire.unpack_report(answer.report_json))
 

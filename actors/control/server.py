@@ -21,6 +21,7 @@ from chimera.actors.control.v1 import control_pb2 as pb
 from chimera.actors.control.v1 import control_pb2_grpc as stubs
 from chimera.errors import ChimeraError, Fenced, InvalidRequest, Unavailable
 from chimera.swarm.reports import Placement, RegionReport
+from chimera.swarm.rosters import Known
 
 #: trailer with the error of a refusal, as JSON
 ERROR = "chimera-error-bin"
@@ -42,7 +43,7 @@ OPTIONS = (
 class Region(Protocol):
     """What the link serves: a coordinator's own methods. They may block."""
 
-    def watch(self, orchestrator: str, term: int, hold_s: float) -> RegionReport: ...
+    def watch(self, orchestrator: str, term: int, hold_s: float, known: Known) -> RegionReport: ...
 
     def configure(self, term: int, spec: dict[str, Any], generation: int) -> None: ...
 
@@ -103,11 +104,13 @@ class _Servicer(stubs.RegionServicer):
     async def Watch(self, request: Any, context: Any) -> Any:
         report = await _answer(
             context,
-            asyncio.to_thread(
-                self._region.watch, request.orchestrator, request.term, request.hold_s
-            ),
+            asyncio.to_thread(self._watch, request),
         )
         return pb.WatchReply(report_json=wire.pack_json(report))
+
+    def _watch(self, request: Any) -> RegionReport:
+        known = wire.unpack_known(request.known_json)
+        return self._region.watch(request.orchestrator, request.term, request.hold_s, known)
 
     async def Configure(self, request: Any, context: Any) -> Any:
         spec = msgspec.json.decode(request.spec_json)

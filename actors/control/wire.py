@@ -12,6 +12,7 @@ from chimera.errors import ChimeraError, from_wire
 from chimera.store.protocol import Filter, Receipt, TaskRecord
 from chimera.swarm.policy import TaskPolicy
 from chimera.swarm.reports import Placement, RegionReport
+from chimera.swarm.rosters import Known
 from chimera.traffic.receipts import Told
 
 T = TypeVar("T")
@@ -72,6 +73,7 @@ _ANSWERS = {
     verb: msgspec.msgpack.Decoder(kind, dec_hook=_object) for verb, (_, kind) in VERBS.items()
 }
 _REPORT = msgspec.json.Decoder(RegionReport)
+_KNOWN = msgspec.json.Decoder(Known)
 _PLACEMENT = msgspec.json.Decoder(Placement)
 
 
@@ -115,12 +117,17 @@ def unpack_answer(verb: str, data: bytes) -> Any:
     return found
 
 
-def pack_json(value: RegionReport | Placement) -> bytes:
+def pack_json(value: RegionReport | Placement | Known) -> bytes:
     return _JSON.encode(value)
 
 
 def unpack_report(data: bytes) -> RegionReport:
     return _REPORT.decode(data)
+
+
+def unpack_known(data: bytes) -> Known:
+    """Rosters; none of an asker that does not know of them, and wants reports in full."""
+    return _KNOWN.decode(data) if data else {}
 
 
 def unpack_placement(data: bytes) -> Placement:

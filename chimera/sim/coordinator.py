@@ -11,8 +11,10 @@ from chimera.errors import StaleEpoch, StaleTerm
 from chimera.sim.kernel import Reply
 from chimera.sim.leader import LeaderProcess
 from chimera.sim.worker import WorkerProcess
+from chimera.swarm import rosters
 from chimera.swarm.coordinator import Coordinator, effects, events
-from chimera.swarm.reports import RegionReport
+from chimera.swarm.reports import LeaderReport, RegionReport
+from chimera.swarm.rosters import Known
 from chimera.swarm.spec import Spec, region_plan
 
 if TYPE_CHECKING:
@@ -103,12 +105,15 @@ class CoordinatorProcess(Actor):
     def _watch(self, process: LeaderProcess, serial: int) -> None:
         self.children[process.name] = (serial, process)
 
-        def poll() -> None:
+        def poll(last: LeaderReport | None) -> None:
+            known = rosters.known(last)
             self.kernel.call(
-                self, process, lambda reply: process.watch(self.term, HOLD_S, reply), done
-            )
+                self, process,
+                lambda reply: process.watch(self.term, HOLD_S, known, reply),
+                lambda answer: done(answer, last), known,
+            )  # fmt: skip
 
-        def done(answer: Any) -> None:
+        def done(answer: Any, asked_with: LeaderReport | None) -> None:
             if self.children.get(process.name) != (serial, process):
                 return
             if isinstance(answer, StaleTerm):
@@ -118,10 +123,14 @@ class CoordinatorProcess(Actor):
                 self.step(events.Lost(process.name, serial, str(answer), True))
             else:
                 process.spoke_at = self.kernel.now
-                self.step(events.Pulse(process.name, serial, answer))
-                poll()
+                if asked_with is not None:
+                    told = "roster_known" if answer.brief else "roster_changed"
+                    self.kernel.counters[told] += 1
+                report = rosters.whole(answer, asked_with)
+                self.step(events.Pulse(process.name, serial, report))
+                poll(report)
 
-        poll()
+        poll(None)
 
     def _act(self, act: effects.Act) -> None:
         self.kernel.counters[f"act_{type(act).__name__.lower()}"] += 1
@@ -201,11 +210,11 @@ class CoordinatorProcess(Actor):
             raise StaleTerm(f"term {term} is below {self.store.heeded}")
         self.store.heeded = term
 
-    def watch(self, term: int, hold_s: float, reply: Reply) -> None:
-        """The region's report. Raises StaleTerm."""
+    def watch(self, term: int, hold_s: float, known: Known, reply: Reply) -> None:
+        """The region's report, without the rosters that are known. Raises StaleTerm."""
         self.heed(term)
         self.heard_at = self.kernel.now
-        self.later(hold_s, lambda: reply(self.report()))
+        self.later(hold_s, lambda: reply(rosters.brief(self.report(), known)))
 
     def configure(self, term: int, spec: Spec, generation: int) -> None:
         """Bring about a new spec. Raises StaleTerm."""

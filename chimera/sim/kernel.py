@@ -178,8 +178,11 @@ class Kernel:
     # the network
 
     def call(self, source: Process, target: Process | None, do: Callable[[Reply], None],
-             done: Reply) -> None:  # fmt: skip
-        """Have `target` run `do`; `done` gets, in `source`, its answer or an exception."""
+             done: Reply, asked: object = None) -> None:  # fmt: skip
+        """Have `target` run `do`; `done` gets, in `source`, its answer or an exception.
+
+        `asked` is what the request says beside its name, for who counts bytes.
+        """
         if target is None or not target.alive:
             source.later(DEATH_S, lambda: done(Gone("it is dead")))
             return

@@ -29,6 +29,7 @@ from chimera.sim.kernel import Reply
 from chimera.sim.shelf import Hosted, Shelf
 from chimera.store import opened
 from chimera.store.protocol import Receipt
+from chimera.swarm import rosters
 from chimera.swarm.leader import LeaderMachine, effects, events
 from chimera.swarm.leader.events import Instant
 from chimera.swarm.reports import (
@@ -37,6 +38,7 @@ from chimera.swarm.reports import (
     ShardInfo,
     TakeOrder,
 )
+from chimera.swarm.rosters import Known, Numbering
 
 if TYPE_CHECKING:
     from chimera.sim.world import World
@@ -50,6 +52,7 @@ class LeaderProcess(Shelf):
         self.kernel.born(self)
         self.term = 0
         self.number = 0
+        self.numbering = Numbering()
         self.hosted: dict[int, Hosted] = {}
         self.watchers: list[Callable[[], None]] = []
         self.machine = LeaderMachine(
@@ -249,8 +252,8 @@ class LeaderProcess(Shelf):
             raise StaleTerm(f"term {term} is over: there is {self.term}")
         self.term = term
 
-    def watch(self, term: int, hold_s: float, reply: Reply) -> None:
-        """Heartbeat and status. Raises StaleTerm."""
+    def watch(self, term: int, hold_s: float, known: Known, reply: Reply) -> None:
+        """Heartbeat and status, without the roster that is known. Raises StaleTerm."""
         self._check_term(term)
         sent = False
 
@@ -258,7 +261,7 @@ class LeaderProcess(Shelf):
             nonlocal sent
             if not sent:
                 sent = True
-                reply(self.report())
+                reply(rosters.brief(self.report(), known))
 
         self.watchers.append(answer)
         self.later(hold_s, answer)
@@ -286,6 +289,7 @@ class LeaderProcess(Shelf):
             self.name, self.owner, self.config.generation, self.ready, shards, workers,
             dict(state.counters), tuple(state.faults.values()), 0.0, self.pid, self.number,
             {}, self.config.revision, state.worker_target,
+            roster=self.numbering.number(workers),
         )  # fmt: skip
 
     def take(self, order: TakeOrder) -> str:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 from chimera import names
 from chimera.client.ports import Gone
 from chimera.errors import StaleTerm
+from chimera.swarm import rosters
 from chimera.swarm.orchestrator import Orchestrator
 from chimera.swarm.orchestrator import effects as wants
 from chimera.swarm.orchestrator import events as news
 from chimera.swarm.orchestrator.start import declare
+from chimera.swarm.reports import RegionReport
 from chimera.swarm.spec import Spec
 
 if TYPE_CHECKING:
@@ -108,12 +110,15 @@ class OrchestratorProcess(Actor):
         region = process.region
         self.children[region] = (serial, process)
 
-        def poll() -> None:
+        def poll(last: RegionReport | None) -> None:
+            known = rosters.known(last)
             self.kernel.call(
-                self, process, lambda reply: process.watch(self.term, HOLD_S, reply), done
-            )
+                self, process,
+                lambda reply: process.watch(self.term, HOLD_S, known, reply),
+                lambda answer: done(answer, last), known,
+            )  # fmt: skip
 
-        def done(answer: Any) -> None:
+        def done(answer: Any, asked_with: RegionReport | None) -> None:
             if self.children.get(region) != (serial, process):
                 return
             if isinstance(answer, Gone):
@@ -123,10 +128,11 @@ class OrchestratorProcess(Actor):
                 self._maybe_deposed(answer)
             else:
                 process.spoke_at = self.kernel.now
-                self.step(news.Pulse(region, serial, answer))
-                poll()
+                report = rosters.whole(answer, asked_with)
+                self.step(news.Pulse(region, serial, report))
+                poll(report)
 
-        poll()
+        poll(None)
 
     def _act(self, act: wants.Act) -> None:
         match act:

@@ -60,9 +60,9 @@ def join(*tallies: Iterable[Reading]) -> Tally:
 
 def renewed(tally: Tally, reading: Reading) -> Tally:
     """The join of a joined tally with one reading; fast where its incarnation is known."""
-    source = reading.leader, reading.incarnation
+    leader, incarnation = reading.leader, reading.incarnation
     for index, known in enumerate(tally):
-        if (known.leader, known.incarnation) == source:
+        if known.incarnation == incarnation and known.leader == leader:
             if known.number >= reading.number:
                 return tally
             return (*tally[:index], reading, *tally[index + 1 :])

@@ -85,6 +85,9 @@ class LeaderReport:
     slots: dict[str, int] = field(default_factory=dict)
     #: the last traced task, by what was measured of it, as in `latency`
     exemplars: dict[str, Exemplar] = field(default_factory=dict)
+    #: of `workers`: another number in the incarnation with each change of them; 0: not numbered
+    roster: int = 0
+    brief: bool = False  #: `workers` is left out: who asked has the roster (chimera.swarm.rosters)
 
 
 @dataclass(frozen=True, slots=True)

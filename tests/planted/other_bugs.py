@@ -16,6 +16,7 @@ from chimera.sim.worker import WorkerProcess
 from chimera.swarm import merge
 from chimera.swarm.coordinator import leaders, seats
 from chimera.swarm.health import Scrutiny
+from chimera.swarm.rosters import Numbering
 from chimera.swarm.worker import Worker
 from tests.planted.planting import after, before, bug
 
@@ -107,6 +108,11 @@ def owners_not_waited_for(patch: pytest.MonkeyPatch) -> None:
 def strays_not_asked(patch: pytest.MonkeyPatch) -> None:
     real = CoordinatorProcess._survey
     patch.setattr(CoordinatorProcess, "_survey", lambda self, makers: real(self, ()))
+
+
+@bug("P6", "a leader's workers change, and its roster keeps its number: nobody above learns of it")
+def roster_keeps_its_number(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Numbering, "number", lambda self, workers: 1 + bool(workers))
 
 
 @bug("G8", "a former owner's report takes the shard from its owner")

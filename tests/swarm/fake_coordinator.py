@@ -17,6 +17,7 @@ from chimera.swarm.reports import (
     RegionReport,
     ShardInfo,
 )
+from chimera.swarm.rosters import Known
 from chimera.swarm.spec import from_dict, region_shards
 
 
@@ -33,7 +34,9 @@ class FakeCoordinator:
         self._process = processes.identity(own_name())
 
     @ray.method(concurrency_group="watch")
-    def watch(self, orchestrator: str, term: int, hold_s: float) -> RegionReport:
+    def watch(
+        self, orchestrator: str, term: int, hold_s: float, known: Known | None = None
+    ) -> RegionReport:
         if term < self._term:
             raise StaleTerm(f"term {term} is below {self._term}", term=self._term)
         self._term = term

@@ -30,6 +30,7 @@ from chimera.swarm.reports import (
     TakeOrder,
     WorkerInfo,
 )
+from chimera.swarm.rosters import Known
 
 
 def log(directory: Path, **entry: Any) -> None:
@@ -99,7 +100,9 @@ class FakeLeader:
         self._term = term
 
     @ray.method(concurrency_group="watch")
-    def watch(self, coordinator: str, term: int, hold_s: float) -> LeaderReport:
+    def watch(
+        self, coordinator: str, term: int, hold_s: float, known: Known | None = None
+    ) -> LeaderReport:
         self._check(term)
         time.sleep(hold_s)
         with self._lock:

@@ -16,14 +16,18 @@ from chimera.actors.control.server import LinkServer
 from chimera.actors.control.v1 import control_pb2 as pb
 from chimera.actors.watch import Watch
 from chimera.errors import InvalidRequest, StaleTerm, Unavailable
-from chimera.swarm.reports import (
-    Owner,
-    Placement,
-    RegionReport,
-)
+from chimera.swarm import rosters
+from chimera.swarm.reports import LeaderReport, Owner, Placement, RegionReport, WorkerInfo
+from chimera.swarm.rosters import Known
 
 OWNER = Owner("leader/far/0", "boot", 1, 4711, 99, "node")
-REPORT = RegionReport("coordinator/far", "far", 2, OWNER, 3, True, (), {1: "leader/far/0"}, 4)
+LEADER = LeaderReport(
+    "leader/far/0", OWNER, 3, True, (), (WorkerInfo("worker/far/0/a", OWNER, None),), {},
+    incarnation=2**62, roster=5,
+)  # fmt: skip
+REPORT = RegionReport(
+    "coordinator/far", "far", 2, OWNER, 3, True, (LEADER,), {1: "leader/far/0"}, 4
+)
 
 
 class FakeRegion:
@@ -34,11 +38,11 @@ class FakeRegion:
         self.stale = False
         self.hold = threading.Event()
 
-    def watch(self, orchestrator: str, term: int, hold_s: float) -> RegionReport:
+    def watch(self, orchestrator: str, term: int, hold_s: float, known: Known) -> RegionReport:
         if self.stale:
             raise StaleTerm("there is term 9", term=9)
         self.hold.wait(min(hold_s, 0.05))
-        return REPORT
+        return rosters.brief(REPORT, known)
 
     def configure(self, term: int, spec: dict[str, Any], generation: int) -> None:
         self.orders.append((term, spec, generation))
@@ -76,6 +80,9 @@ def test_orders_and_reports_pass(link: tuple[FakeRegion, str]) -> None:
     region, endpoint = link
     far, cluster = RemoteRegion(endpoint), Cluster("none")
     assert cluster.call(far.watch.remote("orchestrator", 3, 0.1), 5.0) == REPORT
+    brief = cluster.call(far.watch.remote("orchestrator", 3, 0.1, rosters.known(REPORT)), 5.0)
+    assert brief.leaders[0].workers == ()
+    assert rosters.whole(brief, REPORT) == REPORT
     cluster.call(far.configure.remote(3, {"name": "x", "n": [1]}, 4), 5.0)
     assert region.orders == [(3, {"name": "x", "n": [1]}, 4)]
     assert cluster.call(far.placement.remote(), 5.0).shards == {1: "leader/far/0"}

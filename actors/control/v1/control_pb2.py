@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'chimera/actors/control/v1/control.proto\x12\x12\x63himera.control.v1\"B\n\x0cWatchRequest\x12\x14\n\x0corchestrator\x18\x01 \x01(\t\x12\x0c\n\x04term\x18\x02 \x01(\x03\x12\x0e\n\x06hold_s\x18\x03 \x01(\x01\"!\n\nWatchReply\x12\x13\n\x0breport_json\x18\x01 \x01(\x0c\"G\n\x10\x43onfigureRequest\x12\x0c\n\x04term\x18\x01 \x01(\x03\x12\x11\n\tspec_json\x18\x02 \x01(\x0c\x12\x12\n\ngeneration\x18\x03 \x01(\x03\"\x10\n\x0e\x43onfigureReply\"\x1d\n\rRetireRequest\x12\x0c\n\x04term\x18\x01 \x01(\x03\"\r\n\x0bRetireReply\"\x12\n\x10PlacementRequest\"(\n\x0ePlacementReply\x12\x16\n\x0eplacement_json\x18\x01 \x01(\x0c\"I\n\nAskRequest\x12\x0c\n\x04verb\x18\x01 \x01(\t\x12\x12\n\x05shard\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x0f\n\x07msgpack\x18\x03 \x01(\x0c\x42\x08\n\x06_shard\"\x1b\n\x08\x41skReply\x12\x0f\n\x07msgpack\x18\x01 \x01(\x0c\x32\x94\x03\n\x06Region\x12I\n\x05Watch\x12 .chimera.control.v1.WatchRequest\x1a\x1e.chimera.control.v1.WatchReply\x12U\n\tConfigure\x12$.chimera.control.v1.ConfigureRequest\x1a\".chimera.control.v1.ConfigureReply\x12L\n\x06Retire\x12!.chimera.control.v1.RetireRequest\x1a\x1f.chimera.control.v1.RetireReply\x12U\n\tPlacement\x12$.chimera.control.v1.PlacementRequest\x1a\".chimera.control.v1.PlacementReply\x12\x43\n\x03\x41sk\x12\x1e.chimera.control.v1.AskRequest\x1a\x1c.chimera.control.v1.AskReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'chimera/actors/control/v1/control.proto\x12\x12\x63himera.control.v1\"V\n\x0cWatchRequest\x12\x14\n\x0corchestrator\x18\x01 \x01(\t\x12\x0c\n\x04term\x18\x02 \x01(\x03\x12\x0e\n\x06hold_s\x18\x03 \x01(\x01\x12\x12\n\nknown_json\x18\x04 \x01(\x0c\"!\n\nWatchReply\x12\x13\n\x0breport_json\x18\x01 \x01(\x0c\"G\n\x10\x43onfigureRequest\x12\x0c\n\x04term\x18\x01 \x01(\x03\x12\x11\n\tspec_json\x18\x02 \x01(\x0c\x12\x12\n\ngeneration\x18\x03 \x01(\x03\"\x10\n\x0e\x43onfigureReply\"\x1d\n\rRetireRequest\x12\x0c\n\x04term\x18\x01 \x01(\x03\"\r\n\x0bRetireReply\"\x12\n\x10PlacementRequest\"(\n\x0ePlacementReply\x12\x16\n\x0eplacement_json\x18\x01 \x01(\x0c\"I\n\nAskRequest\x12\x0c\n\x04verb\x18\x01 \x01(\t\x12\x12\n\x05shard\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x0f\n\x07msgpack\x18\x03 \x01(\x0c\x42\x08\n\x06_shard\"\x1b\n\x08\x41skReply\x12\x0f\n\x07msgpack\x18\x01 \x01(\x0c\x32\x94\x03\n\x06Region\x12I\n\x05Watch\x12 .chimera.control.v1.WatchRequest\x1a\x1e.chimera.control.v1.WatchReply\x12U\n\tConfigure\x12$.chimera.control.v1.ConfigureRequest\x1a\".chimera.control.v1.ConfigureReply\x12L\n\x06Retire\x12!.chimera.control.v1.RetireRequest\x1a\x1f.chimera.control.v1.RetireReply\x12U\n\tPlacement\x12$.chimera.control.v1.PlacementRequest\x1a\".chimera.control.v1.PlacementReply\x12\x43\n\x03\x41sk\x12\x1e.chimera.control.v1.AskRequest\x1a\x1c.chimera.control.v1.AskReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,25 +32,25 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'chimera.actors.control.v1.c
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_WATCHREQUEST']._serialized_start=63
-  _globals['_WATCHREQUEST']._serialized_end=129
-  _globals['_WATCHREPLY']._serialized_start=131
-  _globals['_WATCHREPLY']._serialized_end=164
-  _globals['_CONFIGUREREQUEST']._serialized_start=166
-  _globals['_CONFIGUREREQUEST']._serialized_end=237
-  _globals['_CONFIGUREREPLY']._serialized_start=239
-  _globals['_CONFIGUREREPLY']._serialized_end=255
-  _globals['_RETIREREQUEST']._serialized_start=257
-  _globals['_RETIREREQUEST']._serialized_end=286
-  _globals['_RETIREREPLY']._serialized_start=288
-  _globals['_RETIREREPLY']._serialized_end=301
-  _globals['_PLACEMENTREQUEST']._serialized_start=303
-  _globals['_PLACEMENTREQUEST']._serialized_end=321
-  _globals['_PLACEMENTREPLY']._serialized_start=323
-  _globals['_PLACEMENTREPLY']._serialized_end=363
-  _globals['_ASKREQUEST']._serialized_start=365
-  _globals['_ASKREQUEST']._serialized_end=438
-  _globals['_ASKREPLY']._serialized_start=440
-  _globals['_ASKREPLY']._serialized_end=467
-  _globals['_REGION']._serialized_start=470
-  _globals['_REGION']._serialized_end=874
+  _globals['_WATCHREQUEST']._serialized_end=149
+  _globals['_WATCHREPLY']._serialized_start=151
+  _globals['_WATCHREPLY']._serialized_end=184
+  _globals['_CONFIGUREREQUEST']._serialized_start=186
+  _globals['_CONFIGUREREQUEST']._serialized_end=257
+  _globals['_CONFIGUREREPLY']._serialized_start=259
+  _globals['_CONFIGUREREPLY']._serialized_end=275
+  _globals['_RETIREREQUEST']._serialized_start=277
+  _globals['_RETIREREQUEST']._serialized_end=306
+  _globals['_RETIREREPLY']._serialized_start=308
+  _globals['_RETIREREPLY']._serialized_end=321
+  _globals['_PLACEMENTREQUEST']._serialized_start=323
+  _globals['_PLACEMENTREQUEST']._serialized_end=341
+  _globals['_PLACEMENTREPLY']._serialized_start=343
+  _globals['_PLACEMENTREPLY']._serialized_end=383
+  _globals['_ASKREQUEST']._serialized_start=385
+  _globals['_ASKREQUEST']._serialized_end=458
+  _globals['_ASKREPLY']._serialized_start=460
+  _globals['_ASKREPLY']._serialized_end=487
+  _globals['_REGION']._serialized_start=490
+  _globals['_REGION']._serialized_end=894
 # @@protoc_insertion_point(module_scope)

@@ -5,14 +5,16 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class WatchRequest(_message.Message):
-    __slots__ = ("orchestrator", "term", "hold_s")
+    __slots__ = ("orchestrator", "term", "hold_s", "known_json")
     ORCHESTRATOR_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
     HOLD_S_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_JSON_FIELD_NUMBER: _ClassVar[int]
     orchestrator: str
     term: int
     hold_s: float
-    def __init__(self, orchestrator: _Optional[str] = ..., term: _Optional[int] = ..., hold_s: _Optional[float] = ...) -> None: ...
+    known_json: bytes
+    def __init__(self, orchestrator: _Optional[str] = ..., term: _Optional[int] = ..., hold_s: _Optional[float] = ..., known_json: _Optional[bytes] = ...) -> None: ...
 
 class WatchReply(_message.Message):
     __slots__ = ("report_json",)

@@ -59,7 +59,7 @@ def on_pulse(state: State, event: Pulse, now: float) -> None:
     if child is None or child.state in (LeaderState.MISSING, LeaderState.RETIRING):
         return
     found = child.state is LeaderState.FOUND
-    child.report = event.report
+    state.changes += child.hear(event.report)
     state.tally = merge.renewed(state.tally, merge.read(event.report))
     if child.state in _UNHEARD:
         state.health.expect(child.name, now)
@@ -71,7 +71,7 @@ def on_pulse(state: State, event: Pulse, now: float) -> None:
             state.audit("leader_returned", child.name)
         if child.state is not LeaderState.UP:
             state.become(child, LeaderState.UP, now, "spoke again")
-    for worker in event.report.workers:
+    for worker in event.report.workers if state.orphans else ():
         state.orphans.pop(worker.name, None)
     seats.absorb(state, child, event.report, now)
     if found:

@@ -100,8 +100,7 @@ class Coordinator:
     def _marks(self) -> tuple[object, ...]:
         """What must have changed for anything to follow from an event that is no tick."""
         state = self.state
-        ready = sum(c.report.ready for c in state.leaders.values() if c.report is not None)
-        return state.changes, state.surveyed, len(state.audits), len(state.orphans), ready
+        return state.changes, state.surveyed, len(state.audits), len(state.orphans)
 
     def _on_planned(self, event: Planned) -> None:
         state = self.state

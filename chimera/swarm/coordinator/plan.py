@@ -18,6 +18,11 @@ def _leader_names(region: str, leaders: int, drained: tuple[str, ...]) -> tuple[
 
 
 @lru_cache(maxsize=64)
+def _shard_set(shards: tuple[int, ...]) -> frozenset[int]:
+    return frozenset(shards)
+
+
+@lru_cache(maxsize=64)
 def _leader_set(region: str, leaders: int, drained: tuple[str, ...]) -> frozenset[str]:
     return frozenset(_leader_names(region, leaders, drained))
 
@@ -32,6 +37,10 @@ class RegionPlan:
     leaders: int
     template: LeaderConfig  #: what every leader works by
     drained: tuple[str, ...] = ()  #: leaders that are to hand over and go, among other names
+
+    def has_shard(self, number: int) -> bool:
+        """Whether it is one of them: asked of each shard, many times a second."""
+        return number in _shard_set(self.shards)
 
     def leader_names(self) -> tuple[str, ...]:
         """Those that shall serve."""

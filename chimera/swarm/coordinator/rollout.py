@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from chimera.swarm.coordinator.state import Child, State
-from chimera.swarm.reports import LeaderConfig, LeaderReport
+from chimera.swarm.reports import LeaderConfig
 
 
 def replacing(state: State, planned: Iterable[Child]) -> str:
@@ -22,15 +22,10 @@ def replacing(state: State, planned: Iterable[Child]) -> str:
             continue
         works_by = child.report.revision or wanted
         told = child.sent is not None and child.sent.revision == wanted
-        behind = works_by != wanted or outdated(child.report, wanted) > 0
+        behind = works_by != wanted or bool(child.revisions - {"", wanted})
         if behind and (told or works_by == wanted):
             return child.name
     return ""
-
-
-def outdated(report: LeaderReport, revision: str) -> int:
-    """How many workers of a leader are of another revision."""
-    return sum(bool(worker.revision) and worker.revision != revision for worker in report.workers)
 
 
 def is_turn(state: State, child: Child, replacing: str) -> bool:

@@ -244,7 +244,7 @@ def _order(state: State, shard: Shard, leader: str, now: float) -> None:
 
 def is_ours(state: State, shard: Shard) -> bool:
     """Whether the plan has a shard in this region."""
-    return shard.number in state.plan.shards
+    return state.plan.has_shard(shard.number)
 
 
 def let_go(state: State, now: float) -> None:

@@ -65,6 +65,7 @@ class Child:
     serial: int = 0  #: of the last attempt to make or attach it
     since: float = 0.0  #: when it came into this state
     report: LeaderReport | None = None  #: the last of this incarnation
+    revisions: frozenset[str] = frozenset()  #: those of its workers, by that report
     recent: tuple[float, ...] = ()  #: its deaths within the restart window
     retry_at: float = 0.0  #: MISSING: when it is made
     fault: str = ""  #: why it is missing, for a person
@@ -75,6 +76,13 @@ class Child:
     sent_at: float = 0.0
     rolled_at: float = 0.0  #: when it was first given the generation of `sent`
     blocked_until: float = 0.0  #: it refused a configuration: none before then
+
+    def hear(self, report: LeaderReport) -> bool:
+        """Take in its newest report; returns whether it became ready, or is so no more."""
+        last, self.report = self.report, report
+        if last is None or report.workers is not last.workers:
+            self.revisions = frozenset(worker.revision for worker in report.workers)
+        return report.ready != (last is not None and last.ready)
 
 
 @dataclass(slots=True)
@@ -131,7 +139,7 @@ class State:
     failovers: int = 0
     tally: Tally = ()  #: what leaders counted, those that are gone too
     serials: int = 0
-    changes: int = 0  #: steps of any table and of any epoch, ever
+    changes: int = 0  #: steps of any table, of any epoch, and in who is ready, ever
     flushed: int = 0  #: of them, those that are persisted
     acts: list[Act] = field(default_factory=list)
     audits: list[Audit] = field(default_factory=list)

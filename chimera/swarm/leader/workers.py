@@ -131,9 +131,11 @@ def on_ready(state: State, event: WorkerReady, now: Instant) -> list[Effect]:
 
 def _compare_types(state: State) -> None:
     """While handlers change, some workers run what others do not."""
-    known = frozenset[str]().union(*(worker.types for worker in state.workers.values()))
+    kinds = {worker.types for worker in state.workers.values()}
+    known = frozenset[str]().union(*kinds)
+    lacks = {types: known - types for types in kinds}
     for worker in state.workers.values():
-        worker.lacks = known - worker.types
+        worker.lacks = lacks[worker.types]
 
 
 def on_failed(state: State, event: WorkerFailed, now: Instant) -> list[Effect]:

@@ -88,7 +88,17 @@ def _faults(child: Child, shared: bool) -> list[str]:
 
 
 def missing(spec: Spec, child: Child, generation: int) -> str:
-    """What it lacks to be ready by the spec's generation; empty: nothing."""
+    """What it lacks to be ready by the spec's generation; empty: nothing.
+
+    It is asked after each event, and looks at every worker: only at what is new.
+    """
+    of = spec, generation, child.state, child.report
+    if child.lacks is None or any(a is not b for a, b in zip(of, child.lacks[0], strict=True)):
+        child.lacks = of, _missing(spec, child, generation)
+    return child.lacks[1]
+
+
+def _missing(spec: Spec, child: Child, generation: int) -> str:
     report = child.report
     if child.state is not ChildState.UP or report is None:
         return f"its coordinator, which is {child.state.value}"

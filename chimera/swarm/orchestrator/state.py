@@ -78,3 +78,5 @@ class Child:
     heard_at: float | None = None  #: when its coordinator or a leader of it spoke last
     knocked_at: float = float("-inf")  #: when its leaders were asked whether they live
     lost: bool = False  #: nothing was heard of it for the spec's `region_timeout_s`
+    #: what it lacks to be ready, after that of which it was found (`regions.missing`)
+    lacks: tuple[tuple[object, ...], str] | None = None

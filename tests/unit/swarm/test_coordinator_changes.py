@@ -8,9 +8,20 @@ import msgspec
 import pytest
 
 from chimera.swarm import spec as specs
-from chimera.swarm.coordinator.effects import Configure, Make, Retire, StepDown, Take
-from chimera.swarm.coordinator.events import Deposed, Planned
+from chimera.swarm.coordinator import Coordinator
+from chimera.swarm.coordinator.effects import (
+    Attach,
+    Configure,
+    Make,
+    Persist,
+    Release,
+    Retire,
+    StepDown,
+    Take,
+)
+from chimera.swarm.coordinator.events import Deposed, Planned, Pulse, Surveyed, Tick
 from chimera.swarm.spec import PolicySpec, RegionSpec, Spec
+from tests.unit.swarm.region_fakes import FakeLeader
 from tests.unit.swarm.region_world import World, plan
 
 A, B, C = "leader/local/0", "leader/local/1", "leader/local/2"
@@ -208,3 +219,23 @@ def test_a_leader_that_is_to_go_goes_when_its_workers_have_finished():
     assert not [act for act in world.acts if isinstance(act, Retire)]
     world.until(lambda: [act for act in world.acts if isinstance(act, Retire)])
     assert not world.leaders["leader/local/1"].workers
+
+
+def test_what_waits_for_a_leader_to_be_ready_follows_from_the_report_that_says_so():
+    first, second = FakeLeader(A, 1, plan().template), FakeLeader(B, 2, plan().template)
+    first.shards = dict.fromkeys(range(8), (1, "serving"))
+    second.ready = False
+    machine = Coordinator(plan(), 1)
+    begun = machine.step(Surveyed((A, B), ()), 0.0)
+    serials = {one.leader: one.serial for one in begun if isinstance(one, Attach)}
+
+    def told(leader, now):
+        made = machine.step(Pulse(leader.name, serials[leader.name], leader.report()), now)
+        return [act for one in made if isinstance(one, Persist) for act in one.then]
+
+    for tenth in range(1, 30):
+        for leader in (first, second):
+            assert not [act for act in told(leader, tenth / 10) if isinstance(act, Release)]
+        machine.step(Tick(), tenth / 10)
+    second.ready = True
+    assert [act for act in told(second, 3.0) if isinstance(act, Release)]
