@@ -200,10 +200,11 @@ def _console(stream: TextIO, width: int | None = None) -> Console:
 def missing(fault: ModuleNotFoundError) -> ChimeraError:
     """What to install, for a module that is not there, or how to do without it."""
     context = click.get_current_context(silent=True)
-    goes_over_http = context and any(one.name == "url" for one in context.command.params)
-    other = "; with --url, to its gateway, the command needs none of it" if goes_over_http else ""
+    takes_url = context and any(one.name == "url" for one in context.command.params)
+    other = "; with --url, to its gateway, the command needs none of it"
     return ChimeraError(
-        f"{fault.name} is not installed: pip install 'chimera[swarm]' brings it{other}"
+        f"{fault.name} is not installed: pip install 'chimera[swarm]' brings it"
+        + (other if takes_url and fault.name == "ray" else "")
     )
 
 

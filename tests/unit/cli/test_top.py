@@ -8,7 +8,10 @@ import dataclasses
 import pytest
 from textual.widgets import DataTable, Static
 
-from chimera.cli.top import COLUMNS, Top, fitting
+from chimera.cli.joining import Target
+from chimera.cli.output import Output
+from chimera.cli.screen import Top
+from chimera.cli.top import COLUMNS, fitting
 from chimera.errors import Unavailable
 from chimera.swarm.reports import LeaderReport, ShardInfo
 from tests.unit.cli.kit import chimera
@@ -162,11 +165,19 @@ def test_a_key_ends_it(key):
 
 
 def test_without_a_screen_it_is_printed_once(monkeypatch):
-    from chimera.cli.joining import Target
-
     here = swarm(leader("leader/local/0", waiting=3))
     monkeypatch.setattr(Target, "status", lambda *_: here)
     monkeypatch.setenv("FORCE_COLOR", "1")
     run = chimera("top", "--every", "1ms")
     assert run.exit_code == 0, run.output
     assert "3 open  1 leader  0 workers" in run.stderr
+
+
+def test_with_a_screen_it_is_taken(monkeypatch):
+    shown = []
+    monkeypatch.setattr(Target, "status", lambda *_: swarm())
+    monkeypatch.setattr(Output, "has_screen", property(lambda _: True))
+    monkeypatch.setattr(Top, "run", lambda self: shown.append(self))
+    assert chimera("top").exit_code == 0
+    assert chimera("top", "--once", "--every", "1ms").exit_code == 0
+    assert len(shown) == 1

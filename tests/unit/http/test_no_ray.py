@@ -88,7 +88,8 @@ def test_a_command_that_needs_the_swarm_says_which_extra_to_install(arguments):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["submit", "echo"], ["status"], ["tasks", "list"], ["dlq", "list"]]
+    "arguments",
+    [["submit", "echo"], ["status"], ["top", "--once"], ["tasks", "list"], ["dlq", "list"]],
 )
 def test_commands_over_http_need_no_ray(arguments):
     code = "from chimera.cli.main import main; main()"
