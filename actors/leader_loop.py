@@ -223,8 +223,13 @@ class Loop:
             due = journal.due(0, effect.until, effect.limit + len(loaded))
             tasks = self._parked(journal, [each for each in due if each.position not in loaded])
             later = journal.due(effect.until + 1, 1 << 62, 1)
+            epoch, _ = journal.owner()
         except ChimeraError:
             self._inbox.put(events.Due(effect.shard, (), effect.until + 1000))
+            return
+        if epoch != journal.epoch:  # what is read is not fenced: it is another owner's to run
+            self._shards.drop(effect.shard)
+            self._inbox.put(events.ShardLost(effect.shard))
             return
         next_due = later[0].due if later else None
         if len(tasks) >= effect.limit:

@@ -22,11 +22,11 @@ FAULTS = (
 #: counters of what machines do about it
 RECOVERIES = (
     "act_end", "act_make", "act_reap", "act_release", "act_retire", "act_take",
-    "append_fenced", "cancel_intent", "collected", "coordinator_made", "deposed", "due", "ended",
-    "expired_by_worker", "former_worker_silent", "frame_recognised", "leader_made",
-    "lease_lapsed", "once", "orchestrator_ended", "orchestrator_made", "outcome_handed_over",
-    "outcome_masked", "release_finishes", "roster_changed", "roster_known", "running_handed_over",
-    "settle_fenced",
+    "append_fenced", "cancel_intent", "collected", "coordinator_made", "deposed", "due",
+    "due_fenced", "ended", "expired_by_worker", "former_worker_silent", "frame_recognised",
+    "leader_made", "lease_lapsed", "once", "orchestrator_ended", "orchestrator_made",
+    "outcome_handed_over", "outcome_masked", "release_finishes", "roster_changed",
+    "roster_known", "running_handed_over", "settle_fenced",
     "stale_generation_refused", "stale_orchestrator_refused", "stale_order_refused",
     "stale_term_refused", "stopped_worker_ended", "take_lost", "taken_from_another_region",
     "takeover", "worker_adopted", "worker_killed", "worker_reaped", "worker_retired",

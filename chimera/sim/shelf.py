@@ -49,6 +49,12 @@ class Shelf(Pool):
         hosted = self.recording(effect.shard)
         if hosted is None:
             return
+        epoch, _ = hosted.journal.owner()
+        if epoch != hosted.journal.epoch:
+            self.kernel.counters["due_fenced"] += 1
+            self.drop(effect.shard)
+            self.later(0.0, lambda: self.step(events.ShardLost(effect.shard)))
+            return
         state = self.machine.state.shards.get(effect.shard)
         loaded = state.loaded if state is not None else set()
         journal = hosted.journal

@@ -244,6 +244,8 @@ def expire(state: State, now: Instant) -> list[Effect]:
     late = {
         (piece.shard, position): state.shards[piece.shard]
         for piece, position in state.ready.overdue(now.unix_ms)
+        # dispatched in its key's turn, while the piece that it came in still waits
+        if position not in state.shards[piece.shard].keys.flying
     }
     for shard in state.shards.values():
         late.update(((shard.number, p), shard) for p in shard.keys.overdue(now.unix_ms))

@@ -15,6 +15,7 @@ import pytest
 
 from chimera import names
 from chimera.actors import processes
+from chimera.actors.leader_loop import Loop
 from chimera.actors.recorder import Recorder
 from chimera.actors.shards import Shards, open_journal, unix_ms
 from chimera.actors.waiters import Waiters
@@ -22,8 +23,16 @@ from chimera.errors import CorruptFrame, NotOwner, StaleEpoch, Unavailable
 from chimera.frames import command, outcome
 from chimera.store.protocol import Receipt
 from chimera.swarm.facts import Settlement, Single
-from chimera.swarm.leader.effects import Record
-from chimera.swarm.leader.events import Appended, NewFrame, Quarantined, Recorded, ShardLost, Taken
+from chimera.swarm.leader.effects import ReadDue, Record
+from chimera.swarm.leader.events import (
+    Appended,
+    Due,
+    NewFrame,
+    Quarantined,
+    Recorded,
+    ShardLost,
+    Taken,
+)
 from chimera.swarm.policy import TASK_OPTIONS, TaskPolicy
 from chimera.swarm.reports import LeaderConfig, TakeOrder
 
@@ -182,6 +191,20 @@ def test_a_taker_that_was_stopped_does_not_end_who_took_the_shard_meanwhile(
         with pytest.raises(StaleEpoch):
             slow.take(journal, order)
     assert ended == []
+
+
+def test_a_former_owner_starts_nothing_that_is_due(shards: Shards) -> None:
+    inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    parts: Any = None
+    loop = Loop("leader/r/0", "i", shards.config, inbox, shards, parts, parts, lambda: None)
+    inbox.get_nowait()  # its configuration
+    loop._read_due(ReadDue(0, AT + 10_000, 10))
+    assert inbox.get_nowait() == Due(0, (), None)
+    with closing(open_journal(shards.config, 0)) as other:
+        other.take(1, processes.identity("leader/r/2"))
+    loop._read_due(ReadDue(0, AT + 10_000, 10))
+    assert inbox.get_nowait() == ShardLost(0)
+    assert shards.recording(0) is None
 
 
 def test_what_a_frame_says_of_its_tasks_is_known_to_a_new_owner(shards: Shards) -> None:

@@ -67,6 +67,27 @@ def test_a_task_that_is_cancelled_while_its_retry_is_recorded_is_not_loaded():
     assert sent(leader.step(events.Recorded(0, end.token, 1), LATER)) == [(1, 2)]
 
 
+def test_a_task_in_flight_is_its_workers_to_judge_though_the_piece_it_came_in_still_waits():
+    leader = machine()
+    leader.state.type("t").cost_s = 1.0
+
+    def one(position: int, priority: int, key: str | None, deadline: int = 0) -> NewFrame:
+        ranges = ((position, position + 1),)
+        keys, deadlines = [key] if key else None, [deadline] if deadline else None
+        return NewFrame(position, 1, 80, "t", "default", priority, ranges, keys, deadlines)
+
+    found = leader.step(taken((one(0, 1, "k"), one(1, 1, "k", 105_000))), NOW)
+    leader.step(events.Appended(0, (one(2, 0, "k"), one(3, 0, None)), 2, None), NOW)
+    (record,) = run(leader, found)
+    (flight,) = [f for w in leader.state.workers.values() for f in w.flights.values()]
+    assert [(p.first, p.stop) for p in flight.pieces] == [(3, 4)]
+    leader.step(events.Recorded(0, record.token, 1), NOW)
+    (name,) = leader.state.workers
+    out = leader.step(events.Replied(name, flight.number, (succeeded(3, 1, 9),), ()), NOW)
+    assert sent(out) == [(1, 2)]
+    assert not [e for e in leader.step(events.Tick({}), LATER) if isinstance(e, effects.Record)]
+
+
 def test_a_shard_that_is_released_frees_no_key_here():
     leader = machine()
     leader.state.type("t").cost_s = 1.0
