@@ -219,7 +219,8 @@ def test_placement_carries_handles_that_work(region):
     placement = region.cluster.call(region.handle.placement.remote(), 30.0)
     assert placement.ring == SHARDS
     assert set(placement.shards) == set(range(SHARDS))
-    report = region.cluster.call(placement.handles[A].watch.remote("test", 99, 0.0), 30.0)
+    asked = placement.handles[A].watch.remote("test", placement.term, 0.0)
+    report = region.cluster.call(asked, 30.0)
     assert report.leader == A
 
 
