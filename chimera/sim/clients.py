@@ -71,7 +71,7 @@ class _Link:
         return self._owners
 
     def look(self) -> Pending[None]:
-        self._owners = self._client.world.owners()
+        self._owners = self._client.world.owners(self._client.host)
         promise: Promise[None] = Promise()
         self._client.later(0.005, lambda: promise.keep(None))
         return promise
@@ -150,8 +150,8 @@ class Mine:
 class Client(Process):
     """One program that submits, cancels, and asks for outcomes."""
 
-    def __init__(self, world: World, name: str) -> None:
-        super().__init__(world.kernel, name, world.head, unordered=world.plan.reorder)
+    def __init__(self, world: World, name: str, host: str) -> None:
+        super().__init__(world.kernel, name, host, unordered=world.plan.reorder)
         self.world = world
         self.kernel.born(self)
         self.session = _Session(self.kernel.random.getrandbits(63))
@@ -214,7 +214,8 @@ class Client(Process):
             return
         one = self.kernel.random.choice(open_ones)
         position = self.kernel.random.choice(sorted(one.missing))
-        process = self._owner(one.accepted.shard)
+        # whom it knew last: nothing tells a client of a new owner before an old one refuses it
+        process = self._leader(self.link.owners().get(one.accepted.shard))
         if process is not None:
             shard = one.accepted.shard
 
@@ -227,7 +228,9 @@ class Client(Process):
             )
 
     def _owner(self, shard: int) -> LeaderProcess | None:
-        name = self.world.owners().get(shard)
+        return self._leader(self.world.owners(self.host).get(shard))
+
+    def _leader(self, name: str | None) -> LeaderProcess | None:
         process = self.kernel.names.get(name) if name else None
         return process if isinstance(process, LeaderProcess) else None
 

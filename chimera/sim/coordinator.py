@@ -124,8 +124,8 @@ class CoordinatorProcess(Actor):
             else:
                 process.spoke_at = self.kernel.now
                 if asked_with is not None:
-                    told = "roster_known" if answer.brief else "roster_changed"
-                    self.kernel.counters[told] += 1
+                    self.kernel.counters["roster_known"] += bool(answer.brief)
+                    self.kernel.counters["roster_changed"] += not answer.brief
                 report = rosters.whole(answer, asked_with)
                 self.step(events.Pulse(process.name, serial, report))
                 poll(report)
@@ -138,6 +138,7 @@ class CoordinatorProcess(Actor):
             case effects.Make():
                 self.later(self.kernel.dice(MAKE_S), lambda: self._make(act))
             case effects.Take(leader, serial, order):
+                self.world.oracle.ordered.add((leader, order.shard, order.epoch))
                 self._call(leader, serial, lambda process: process.take(order),
                            lambda answer: self._take_answered(act, answer))  # fmt: skip
             case effects.Release(leader, serial, term, shard, finish):
@@ -210,15 +211,19 @@ class CoordinatorProcess(Actor):
             raise StaleTerm(f"term {term} is below {self.store.heeded}")
         self.store.heeded = term
 
+    def _obey(self, term: int) -> None:
+        self.heed(term)
+        self.world.oracle.obeyed(self.name, term)
+
     def watch(self, term: int, hold_s: float, known: Known, reply: Reply) -> None:
         """The region's report, without the rosters that are known. Raises StaleTerm."""
-        self.heed(term)
+        self._obey(term)
         self.heard_at = self.kernel.now
         self.later(hold_s, lambda: reply(rosters.brief(self.report(), known)))
 
     def configure(self, term: int, spec: Spec, generation: int) -> None:
         """Bring about a new spec. Raises StaleTerm."""
-        self.heed(term)
+        self._obey(term)
         self.spec = spec
         self.step(events.Planned(region_plan(spec, self.region, generation)))
 

@@ -34,6 +34,7 @@ class Disk:
         self.memory = MemoryDisk()
         self.full = False
         self.stall_s = 0.0
+        self.deadly = False  #: who commits next dies before it can say so
         self.unsure = 0.0  #: share of commits whose answer is lost
         #: every committed transaction: what is not synced may be lost with the host
         self.log: list[tuple[str, tuple[Any, ...]]] = []
@@ -127,6 +128,14 @@ class SimJournal(MemoryJournal):
                 f" which {taker} has taken"
             )
 
+    def _committed(self) -> None:
+        """Its answer may be lost, and whoever waits for it. Raises Unavailable."""
+        if self.disk.deadly:
+            self.disk.deadly = False
+            self.disk.kernel.counters["died_at_commit"] += 1
+            self.disk.kernel.kill(self._opener, "it dies with a commit's answer")
+        self.disk.may_have_failed()
+
     def append(
         self,
         frames: Sequence[bytes],
@@ -148,7 +157,7 @@ class SimJournal(MemoryJournal):
             source = None
         if kept or source:
             self.disk.commit("append", kept, now, queue_bound, source)
-        self.disk.may_have_failed()
+        self._committed()
         return answers
 
     def settle(self, settlement: Settlement, now: int) -> Settled:
@@ -160,7 +169,7 @@ class SimJournal(MemoryJournal):
         self.disk.commit("settle", settlement, now)
         if settled.already:
             self.disk.kernel.counters["outcome_masked"] += settled.already
-        self.disk.may_have_failed()
+        self._committed()
         return settled
 
     def _record(self, single: Single, now: int) -> bool:

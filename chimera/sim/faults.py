@@ -32,6 +32,8 @@ class Fault(msgspec.Struct, frozen=True):
     span_s: float  #: for how long
 
 
+#: within which all faults of some seeds come: what heals one meets the next, seconds
+CROWDED_S = 1.5
 TIERS = ("worker", "leader", "coordinator", "orchestrator")
 KINDS = (
     *(f"kill_{tier}" for tier in TIERS),
@@ -39,7 +41,7 @@ KINDS = (
     *(f"slow_{tier}" for tier in TIERS[:3]),
     "host_crash", "cut", "cut_one_way", "slow_link", "flap", "skew", "disk_full", "disk_stall",
     "commit_unknown", "duplicate", "spawn_fails", "drain", "scale", "pause_type", "ghost",
-    "drain_region", "store_cut",
+    "drain_region", "store_cut", "kill_at_commit", "pause_taker",
 )  # fmt: skip
 #: kinds that come more often than the others
 _OFTEN = ("kill_worker", "kill_leader", "pause_leader", "pause_worker")
@@ -56,9 +58,12 @@ def draw(dice: random.Random, span_s: float, shared: bool = False) -> list[Fault
     found = [lost] if shared else []
     if not enabled:
         return found
+    crowded = dice.random() < 0.3
+    centre = dice.uniform(2.0, span_s - CROWDED_S)
+    earliest, latest = (centre, centre + CROWDED_S) if crowded else (2.0, span_s)
     found += [
         Fault(
-            round(dice.uniform(2.0, span_s), 3),
+            round(dice.uniform(earliest, latest), 3),
             dice.choice(enabled),
             dice.randrange(1 << 16),
             round(dice.choice((0.1, 0.5, 1.0, 3.0, 6.0)) * dice.uniform(0.5, 1.5), 3),
@@ -157,6 +162,11 @@ def _spawn_fails(world: World, fault: Fault) -> None:
     world.kernel.after(fault.span_s, lambda: setattr(world, "spawn_fails", False))
 
 
+def _pause_taker(world: World, fault: Fault) -> None:
+    """The next leader that agrees to take a shard is stopped before it does."""
+    world.pause_taker_s = fault.span_s
+
+
 def operate(world: World, order: Order) -> None:
     """An operator orders something, if there is an orchestrator that listens."""
     process = world.kernel.names.get(names.ORCHESTRATOR)
@@ -223,6 +233,8 @@ _STRIKES: dict[str, Callable[[World, Fault], None]] = {
     "commit_unknown": lambda world, fault: _disk(world, fault, "unsure", 0.3),
     "duplicate": _duplicate,
     "spawn_fails": _spawn_fails,
+    "kill_at_commit": lambda world, fault: _disk(world, fault, "deadly", True),
+    "pause_taker": _pause_taker,
     "drain": _drain,
     "drain_region": _drain_region,
     "store_cut": _store_cut,

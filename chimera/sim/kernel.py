@@ -192,7 +192,7 @@ class Kernel:
 
         def back(value: Any) -> None:
             nonlocal answered
-            if answered:
+            if answered or not target.alive:
                 return
             answered = True
             target.pending.pop(number, None)

@@ -252,9 +252,13 @@ class LeaderProcess(Shelf):
             raise StaleTerm(f"term {term} is over: there is {self.term}")
         self.term = term
 
+    def _obey(self, term: int) -> None:
+        self._check_term(term)
+        self.world.oracle.obeyed(f"{self.name}#{self.pid}", term)
+
     def watch(self, term: int, hold_s: float, known: Known, reply: Reply) -> None:
         """Heartbeat and status, without the roster that is known. Raises StaleTerm."""
-        self._check_term(term)
+        self._obey(term)
         sent = False
 
         def answer() -> None:
@@ -294,7 +298,7 @@ class LeaderProcess(Shelf):
 
     def take(self, order: TakeOrder) -> str:
         """Take a shard over (P2). Raises StaleTerm, StaleEpoch."""
-        self._check_term(order.term)
+        self._obey(order.term)
         if order.shard in self.hosted:
             return "ok"
         journal = SimJournal(self.world.disks[order.shard], self)
@@ -308,6 +312,7 @@ class LeaderProcess(Shelf):
             raise NotOwner("a newer spec gave it to another region")
         self.hosted[order.shard] = Hosted(journal, "taking")
         self.later(journal.disk.latency(), lambda: self._end_former(order))
+        self.world.taking(self)
         return "ok"
 
     def _end_former(self, order: TakeOrder) -> None:
@@ -315,7 +320,10 @@ class LeaderProcess(Shelf):
         hosted = self.hosted.get(order.shard)
         if hosted is None:
             return
-        _, former = hosted.journal.owner()
+        epoch, former = hosted.journal.owner()
+        if epoch != order.epoch:
+            self._take_lost(order.shard)
+            return
         process = self.kernel.alive(former) if former is not None else None
         wait_s = 0.0
         if process is not None and process.host != self.host:
@@ -336,10 +344,9 @@ class LeaderProcess(Shelf):
             self.announce()
             return
         except StaleEpoch:
-            self.kernel.counters["take_lost"] += 1
-            self.drop(order.shard)
-            self.announce()
+            self._take_lost(order.shard)
             return
+        self.world.oracle.taken(self.name, order.shard, order.epoch)
         recovered = journal.recover()
         frames = tuple(opened.reopened(journal, found) for found in recovered.open)
         first = journal.due(0, 1 << 62, 1)
@@ -356,9 +363,15 @@ class LeaderProcess(Shelf):
         )  # fmt: skip
         self.announce()
 
+    def _take_lost(self, shard: int) -> None:
+        """Another leader has raised the epoch since the order was checked."""
+        self.kernel.counters["take_lost"] += 1
+        self.drop(shard)
+        self.announce()
+
     def release(self, term: int, shard: int, finish: bool) -> None:
         """Hand a shard over, if `finish` after what runs of it. Raises StaleTerm."""
-        self._check_term(term)
+        self._obey(term)
         hosted = self.hosted.get(shard)
         if hosted is not None:
             hosted.state = "draining"
@@ -367,13 +380,13 @@ class LeaderProcess(Shelf):
 
     def configure(self, term: int, config: LeaderConfig) -> None:
         """Work by new settings. Raises StaleTerm."""
-        self._check_term(term)
+        self._obey(term)
         self.config = config
         self.step(events.Configured(config))
 
     def retire(self, term: int) -> None:
         """End: workers first, then the journals. Raises StaleTerm."""
-        self._check_term(term)
+        self._obey(term)
         for link in list(self.links.values()):
             if link.own:
                 self.kernel.kill(link.process, "its leader retires")

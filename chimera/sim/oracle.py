@@ -59,6 +59,8 @@ class Oracle:
         self.attempts = Attempts(world.kernel)
         self.unique: dict[tuple[Any, ...], int] = {}  #: idempotency scope → position
         self.told: set[tuple[int, int, int]] = set()  #: (pid, shard, position) of cancels that came
+        self.ordered: set[tuple[str, int, int]] = set()  #: (leader, shard, epoch) of orders to take
+        self.terms: dict[str, int] = {}  #: who obeys → the highest term that it obeyed
 
     # tasks
 
@@ -107,7 +109,10 @@ class Oracle:
 
     def cancelling(self, shard: int, position: int) -> None:
         """A client was told that a task will be cancelled."""
-        tasks = self.world.disks[shard].memory.tasks
+        disk = self.world.disks[shard]
+        tasks = disk.memory.tasks
+        if disk.torn_at > self.world.kernel.now - ANSWER_S:
+            return  # the answer was on its way when the tail was torn off
         if position < len(tasks) and tasks[position].open and not tasks[position].cancel:
             raise Broken(f"P9 shard {shard}: {position} is said to be cancelled, not durably")
 
@@ -126,7 +131,7 @@ class Oracle:
         now, shard = self.world.kernel.now, batch.part.shard
         disk = self.world.disks[shard]
         troubled = max(worker.troubled_at, worker.leader.troubled_at)
-        excused = worker.troubled_at > now - TROUBLE_S
+        excused = self.attempts.is_troubled(worker)
         self.history.append(Started(task, f"{worker.name}#{worker.pid}", now, excused))
         if position in disk.recorded and not excused:
             raise Broken(f"G3 shard {shard}: {position} begins after its outcome on {worker.name}")
@@ -136,7 +141,8 @@ class Oracle:
         if (worker.pid, shard, position) in self.told:
             raise Broken(f"P9 shard {shard}: {position} begins on a worker that was told to cancel")
         early = self.delayed.get((shard, position), 0) - self.world.kernel.unix_ms()
-        if early > self.world.plan.skew_ms_max + 1:
+        jumped = self.world.kernel.counters["fault_skew"]
+        if early > (self.world.plan.skew_ms_max if jumped else 0) + 1:
             raise Broken(f"P16 shard {shard}: {position} begins {early} ms early")
         self.attempts.began(worker, batch, position, disk)
         if slot is not None:
@@ -160,9 +166,10 @@ class Oracle:
                 raise Broken(f"G5 key {slot}: {position} begins before {earlier} has an outcome")
 
     def _is_cut_off(self, worker: Process, pid: int) -> bool:
-        """Whether another worker's region is lost: who takes its shards can ask nobody there."""
-        other = self.world.kernel.processes[pid]
-        return other.host != worker.host and self.attempts.is_troubled(other)
+        """Whether the region of one of two workers is lost: who takes its shards can ask nobody
+        there, and nobody there hears of it."""
+        other, troubled = self.world.kernel.processes[pid], self.attempts.is_troubled
+        return other.host != worker.host and (troubled(other) or troubled(worker))
 
     def ended(self, worker: WorkerProcess, batch: Batch, position: int, task: str,
               ok: bool) -> None:  # fmt: skip
@@ -176,12 +183,14 @@ class Oracle:
             slot = (batch.part.shard, batch.tenant, key)
             self.running[slot].pop(worker.pid, None)
             if ok:
-                self.passed(worker, slot, position)
+                self.ran_well[worker.pid, slot].add(position)
 
-    def passed(self, worker: Process, slot: Slot | None, position: int) -> None:
-        """A worker is done with a task of a key, and goes on to the next of it."""
+    def passed(self, worker: Process, batch: Batch, index: int, slot: Slot | None) -> None:
+        """A worker is done with a task that it does not run, and goes on to the next of its key."""
+        who, now = f"{worker.name}#{worker.pid}", self.world.kernel.now
+        self.history.append(Ended(batch.task(index), who, now))
         if slot is not None:
-            self.ran_well[worker.pid, slot].add(position)
+            self.ran_well[worker.pid, slot].add(batch.part.position + index)
 
     def remembered(self, shard: int, position: int, value: bytes) -> None:
         """A handler was given the value of its step."""
@@ -189,6 +198,18 @@ class Oracle:
             raise Broken(f"P18 shard {shard}: {position} was given two values for one step")
 
     # processes
+
+    def taken(self, leader: str, shard: int, epoch: int) -> None:
+        """A leader took a shard whose journal was at an epoch."""
+        if (leader, shard, epoch) not in self.ordered:
+            raise Broken(f"P2 {leader} took shard {shard} at {epoch}: no order named that epoch")
+
+    def obeyed(self, who: str, term: int) -> None:
+        """A child did what a parent of a term asked."""
+        highest = self.terms.get(who, 0)
+        if term < highest:
+            raise Broken(f"P2 {who} obeys term {term}, and has obeyed {highest}")
+        self.terms[who] = term
 
     def end_owner(self, process: Process, why: str) -> None:
         """Somebody ends a process that is taken for dead."""
@@ -235,6 +256,17 @@ class Oracle:
                         if at[0] != shard or at[1] < first}  # fmt: skip
 
     # the end
+
+    def check_numbers(self) -> None:
+        """What was submitted once is one task, in one shard. Raises Broken."""
+        found: dict[bytes, str] = {}
+        for shard, disk in self.world.disks.items():
+            for task in disk.memory.tasks:
+                if task.skip is not None or task.id in self.lost:
+                    continue
+                payload = task.frame.cutter.payload(task.index)  # no two chores are alike
+                if found.setdefault(payload, task.id) != task.id:
+                    raise Broken(f"P13 {found[payload]} and {task.id} of shard {shard} are one")
 
     def violations(self, finished: bool) -> list[history.Violation]:
         """What the history checker says of the run."""

@@ -15,7 +15,8 @@ SEEDS_ENOUGH = 500
 #: counters of what goes wrong: those that a schedule strikes, and what comes of them
 FAULTS = (
     *(f"fault_{kind}" for kind in faults.KINDS),
-    "spawn_failed", "message_held", "message_overtaken", "frame_duplicated",
+    "died_at_commit", "taker_paused", "spawn_failed",
+    "message_held", "message_overtaken", "frame_duplicated",
     "task_killed_worker", "torn_tail",
     "commit_unknown", "disk_full_append", "disk_full_settle", "store_out_of_reach",
 )  # fmt: skip

@@ -73,6 +73,10 @@ class Batch:
     def keys(self) -> list[str | None] | None:
         return self.columns.keys
 
+    def task(self, index: int) -> str:
+        of = self.header
+        return ids.format_id(of.session, of.shard, of.first + index)
+
     def stop(self) -> list[machine.Range]:
         """Take back what has not begun, the first time."""
         if self.stopped:
@@ -259,13 +263,13 @@ class WorkerProcess(Process):
             slot = _slot(batch, index)
             if index in batch.cancelled:
                 batch.end(index, outcome.CANCELLED, CANCELLED)
-                self.world.oracle.passed(self, slot, batch.part.position + index)
+                self.world.oracle.passed(self, batch, index, slot)
                 continue
             deadlines = batch.columns.deadline
             if deadlines and 0 < deadlines[index] <= self.kernel.unix_ms(self.host):
                 self.kernel.counters["expired_by_worker"] += 1
                 batch.end(index, outcome.EXPIRED, EXPIRED)
-                self.world.oracle.passed(self, slot, batch.part.position + index)
+                self.world.oracle.passed(self, batch, index, slot)
                 continue
             if slot is not None and slot in blocked:
                 batch.end(index, outcome.OPEN, b"")
@@ -280,7 +284,7 @@ class WorkerProcess(Process):
         chore = msgspec.json.decode(batch.payloads[index], type=Chore)
         batch.current = index
         position = batch.part.position + index
-        task = ids.format_id(batch.header.session, batch.header.shard, batch.header.first + index)
+        task = batch.task(index)
         self.world.oracle.started(self, batch, position, task, call.sent_at, _slot(batch, index))
         if self.world.deaths[task] < chore.k:
             self.world.deaths[task] += 1

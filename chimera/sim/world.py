@@ -19,7 +19,7 @@ from chimera.sim.control import Store
 from chimera.sim.coordinator import CoordinatorProcess
 from chimera.sim.disk import Disk
 from chimera.sim.faults import Fault
-from chimera.sim.kernel import STORE, Kernel
+from chimera.sim.kernel import STORE, Kernel, Process
 from chimera.sim.oracle import Offer, Oracle
 from chimera.sim.orchestrator import OrchestratorProcess
 from chimera.sim.worker import Chore
@@ -28,6 +28,14 @@ from chimera.swarm.orders import Order
 from chimera.swarm.policy import TaskPolicy
 from chimera.swarm.spec import RegionSpec, Spec
 
+#: a host that is no part of the swarm
+OUTSIDE = "outside"
+#: seconds that tasks take, and how many are submitted at once
+CHORES_S = (0.001, 0.005, 0.05, 0.3)
+CHORES_QUICK_S = (*(0.001,) * 20, 0.1, 0.3)
+CROWDS, CROWDS_QUICK = (1, 1, 3, 10), (1, 10, 30)
+#: from a submit, until its client cancels something, seconds at most
+CANCELS_S = (0.02, 0.2, 1.0)
 #: after the healing, for everything to be as declared and every task to have ended, seconds
 LIVENESS_S = 90.0
 
@@ -51,6 +59,7 @@ class Plan:
     leader_tick_s: float = 0.05
     shared: bool = False  #: every region can open every journal
     reorder: bool = False  #: calls of a client may overtake each other, as those of two threads do
+    quick: bool = False  #: most tasks take a millisecond, and come in crowds
     #: machines check their invariants at each step, and leaders tell of each worker at once
     checked: bool = True
     policies: tuple[TaskPolicy, ...] = (
@@ -69,7 +78,8 @@ class Plan:
             dice.uniform(6.0, 10.0),
         )  # fmt: skip
         shared = regions > 1 and dice.random() < 0.6
-        return replace(plan, shared=shared, reorder=dice.random() < 0.3)
+        plan = replace(plan, shared=shared, reorder=dice.random() < 0.3)
+        return replace(plan, quick=dice.random() < 0.3)
 
 
 class World:
@@ -87,6 +97,7 @@ class World:
         self.failures: Counter[str] = Counter()  #: task → attempts that raised
         self.duplicates = 0.0
         self.spawn_fails = False
+        self.pause_taker_s = 0.0  #: for how long the next one is stopped; 0: not at all
         self.undo: list[Order] = []
         self.healed_at: float | None = None
         self.stores = {"": Store(), **{host: Store() for host in self.hosts}}
@@ -110,7 +121,8 @@ class World:
             ),
         )  # fmt: skip
         self.start_orchestrator()
-        self.clients = [Client(self, f"client/{i}") for i in range(2)]
+        # one lives where no link is ever cut: it reaches regions that the head does not
+        self.clients = [Client(self, "client/0", self.head), Client(self, "client/1", OUTSIDE)]
         self._schedule_work()
         for fault in schedule:
             self.kernel.at(fault.at, partial(trouble.strike, self, fault))
@@ -130,7 +142,7 @@ class World:
         left, number = self.plan.tasks, 0
         while left > 0:
             client = dice.choice(self.clients)
-            count = min(left, dice.choice((1, 1, 3, 10)))
+            count = min(left, dice.choice(CROWDS_QUICK if self.plan.quick else CROWDS))
             left -= count
             chores = [self._chore(dice, number + i) for i in range(count)]
             number += count
@@ -142,12 +154,12 @@ class World:
                 lambda c=client, j=chores, k=columns, s=shard, p=patience:  # type: ignore[misc]
                     c.deliver(lambda: self.submit(c, j, k, s, p)),
             )  # fmt: skip
-            if dice.random() < 0.15:
-                self.kernel.at(at + dice.random(), client.cancel_one)
+            if dice.random() < 0.3:
+                self.kernel.at(at + dice.random() * dice.choice(CANCELS_S), client.cancel_one)
 
     def _chore(self, dice: random.Random, number: int) -> bytes:
         chore = Chore(
-            number, dice.choice((0.001, 0.005, 0.05, 0.3)),
+            number, dice.choice(CHORES_QUICK_S if self.plan.quick else CHORES_S),
             dice.choice((0,) * 8 + (1, 2, 9)), dice.choice((0,) * 20 + (1, 9)),
             dice.random() < 0.1,
         )  # fmt: skip
@@ -186,11 +198,11 @@ class World:
         parcel = client.submit(chores, columns, shard, patience_s)
         self.oracle.offers.append(Offer(client.name, parcel, self.kernel.now))
 
-    def owners(self) -> dict[int, str]:
-        """Who has which shard, as coordinators say: a hint."""
+    def owners(self, host: str) -> dict[int, str]:
+        """Who has which shard, as the coordinators say that a host can hear: a hint."""
         best: dict[int, tuple[int, str]] = {}
         for process in self.kernel.processes.values():
-            heard = (process.host, self.head) not in self.kernel.cut
+            heard = (process.host, host) not in self.kernel.cut
             if isinstance(process, CoordinatorProcess) and heard:
                 for shard in process.machine.state.shards.values():
                     claim = (shard.epoch, shard.owner)
@@ -215,6 +227,15 @@ class World:
                     for client in self.clients:
                         client.forget(disk.shard, self.oracle.lost)
 
+    def taking(self, taker: Process) -> None:
+        """A leader agreed to take a shard, and has not begun."""
+        span_s, self.pause_taker_s = self.pause_taker_s, 0.0
+        if span_s:
+            self.kernel.counters["taker_paused"] += 1
+            self.kernel.note("fault", f"{taker.name} is stopped before it takes")
+            self.kernel.pause(taker)
+            self.kernel.after(span_s, lambda: self.kernel.resume(taker))
+
     def unwell(self, now: float) -> bool:
         """Whether some observer was in trouble lately, so that it may suspect the healthy."""
         return any(
@@ -233,9 +254,9 @@ class World:
         kernel.slow.clear()
         kernel.skew_ms.clear()
         kernel.down.clear()
-        self.duplicates, self.spawn_fails = 0.0, False
+        self.duplicates, self.spawn_fails, self.pause_taker_s = 0.0, False, 0.0
         for disk in self.disks.values():
-            disk.full, disk.stall_s, disk.unsure = False, 0.0, 0.0
+            disk.full, disk.stall_s, disk.unsure, disk.deadly = False, 0.0, 0.0, False
         for process in list(kernel.processes.values()):
             process.lag_s = 0.0
             if process.paused:
@@ -265,8 +286,9 @@ class World:
         if not process.machine.ready:
             return f"not ready: {process.machine.waiting_for()}"
         for host in self.hosts:
+            owners = self.owners(self.head)
             held = Counter(
-                self.owners().get(shard) for shard in self.disks if self._birthplace(shard) == host
+                owners.get(shard) for shard in self.disks if self._birthplace(shard) == host
             )
             if held and max(held.values()) - min(held.values()) > 1:
                 return f"uneven: {held}"
@@ -286,6 +308,7 @@ class World:
                 break
             if kernel.now - self.healed_at > LIVENESS_S:
                 raise Broken(f"G8 {LIVENESS_S:.0f} s after all healed: {self.missing()}")
+        self.oracle.check_numbers()
         found = self.oracle.violations(finished=True)
         if found:
             raise Broken("; ".join(str(one) for one in found[:3]))

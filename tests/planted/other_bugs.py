@@ -115,16 +115,6 @@ def roster_keeps_its_number(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Numbering, "number", lambda self, workers: 1 + bool(workers))
 
 
-@bug("G8", "a former owner's report takes the shard from its owner")
-def old_reports_believed(patch: pytest.MonkeyPatch) -> None:
-    real = seats._having
-
-    def changed(state: Any, child: Any, shard: Any, info: Any, now: float) -> None:
-        real(state, child, shard, replace(info, epoch=max(info.epoch, shard.epoch + 1)), now)
-
-    patch.setattr(seats, "_having", changed)
-
-
 @bug("G8", "counters of repeated reports are added up")
 def counters_added(patch: pytest.MonkeyPatch) -> None:
     real = merge.join
@@ -170,6 +160,16 @@ def sent_work_goes_elsewhere(patch: pytest.MonkeyPatch) -> None:
 
     before(patch, Publisher, "_failed", unheard)
     patch.setattr(Publisher, "_failed", changed)
+
+
+@bug("P2", "a leader that was stopped before it took a shard ends whoever has it by then")
+def stopped_taker_ends_the_newer_owner(patch: pytest.MonkeyPatch) -> None:
+    real = LeaderProcess._end_former
+
+    def changed(self: Any, order: Any) -> None:
+        real(self, replace(order, epoch=self.world.disks[order.shard].memory.epoch))
+
+    patch.setattr(LeaderProcess, "_end_former", changed)
 
 
 @bug("G6", "a coordinator does not give a dead leader's shards away")
