@@ -118,10 +118,11 @@ class ScaleWorld(World):
     def _watch_counts(self) -> None:
         """Counters are not what is tested here."""
 
-    def owners(self) -> dict[int, str]:
+    def owners(self, host: str) -> dict[int, str]:
         return {
             shard.number: shard.owner
             for process in self.coordinators()
+            if (process.host, host) not in self.kernel.cut
             for shard in process.machine.state.shards.values()
             if shard.owner
         }
