@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from chimera.errors import ChimeraError, StoreFull, Unavailable
+from chimera.frames import outcome
 from chimera.sim.attempts import Attempts
 from chimera.sim.broken import Broken
 from chimera.sim.kernel import Kernel, Process
@@ -166,11 +167,21 @@ class SimJournal(MemoryJournal):
             raise StoreFull("the disk is full", retry_after=0.2)
         settled = super().settle(settlement, now)
         self._watch("settle")
+        self._check_settled(settlement)
         self.disk.commit("settle", settlement, now)
         if settled.already:
             self.disk.kernel.counters["outcome_masked"] += settled.already
         self._committed()
         return settled
+
+    def _check_settled(self, settlement: Settlement) -> None:
+        """Each task that was handed in as ended has an outcome, whatever the others have."""
+        tasks = self.disk.memory.tasks
+        for frame in settlement.frames:
+            handed_in = enumerate(outcome.states(frame), outcome.header(frame).position)
+            for position, state in handed_in:
+                if state != outcome.OPEN and position < len(tasks) and tasks[position].open:
+                    raise Broken(f"P8 shard {self.shard}: {position} was handed in, and is open")
 
     def _record(self, single: Single, now: int) -> bool:
         done = super()._record(single, now)

@@ -42,6 +42,8 @@ class Process:
     lag_s: float = 0.0  #: everything it is told comes so much later
     #: when it was last stopped, slowed or cut off, or its host was: it may be taken for dead
     troubled_at: float = float("-inf")
+    #: when it was last stopped or cut off: it could say nothing, where a slow one speaks late
+    mute_at: float = float("-inf")
     backlog: list[Work] = field(default_factory=list)
     pending: dict[int, Work] = field(default_factory=dict)  #: calls to it, by number: their end
     spoke_at: float = 0.0
@@ -162,10 +164,10 @@ class Kernel:
 
     def pause(self, process: Process) -> None:
         process.paused = True
-        process.troubled_at = self.now
+        process.troubled_at = process.mute_at = self.now
 
     def resume(self, process: Process) -> None:
-        process.troubled_at = self.now
+        process.troubled_at = process.mute_at = self.now
         process.paused = False
         backlog, process.backlog = process.backlog, []
         for work in backlog:
@@ -244,7 +246,7 @@ class Kernel:
         self.cut_at[source] = self.cut_at[target] = self.now
         for process in self.processes.values():
             if process.host in (source, target):
-                process.troubled_at = self.now
+                process.troubled_at = process.mute_at = self.now
 
     def heal(self, source: str, target: str) -> None:
         """Messages pass again; those held up arrive now."""
@@ -252,6 +254,6 @@ class Kernel:
         self.cut_at[source] = self.cut_at[target] = self.now
         for process in self.processes.values():
             if process.host in (source, target):
-                process.troubled_at = self.now
+                process.troubled_at = process.mute_at = self.now
         for work in self._held.pop((source, target), ()):
             work()

@@ -61,6 +61,8 @@ class Oracle:
         self.told: set[tuple[int, int, int]] = set()  #: (pid, shard, position) of cancels that came
         self.ordered: set[tuple[str, int, int]] = set()  #: (leader, shard, epoch) of orders to take
         self.terms: dict[str, int] = {}  #: who obeys → the highest term that it obeyed
+        self.adopters: dict[int, str] = {}  #: worker's pid → the leader that adopted it last
+        self.misled: set[int] = set()  #: workers that have a former leader's dispatch in hand
 
     # tasks
 
@@ -130,6 +132,8 @@ class Oracle:
         """A handler begins."""
         now, shard = self.world.kernel.now, batch.part.shard
         disk = self.world.disks[shard]
+        if worker.pid in self.misled:
+            raise Broken(f"P6 shard {shard}: {position} begins for {worker.name}'s former leader")
         troubled = max(worker.troubled_at, worker.leader.troubled_at)
         excused = self.attempts.is_troubled(worker)
         self.history.append(Started(task, f"{worker.name}#{worker.pid}", now, excused))
@@ -199,6 +203,16 @@ class Oracle:
 
     # processes
 
+    def adopted(self, worker: Process, leader: str) -> None:
+        """A leader has a worker work for it from now on."""
+        self.adopters[worker.pid] = leader
+
+    def dispatched(self, worker: Process, leader: str) -> None:
+        """A leader's dispatch comes to hand: its number means something to that leader alone."""
+        self.misled.discard(worker.pid)
+        if self.adopters.get(worker.pid, leader) != leader:
+            self.misled.add(worker.pid)
+
     def taken(self, leader: str, shard: int, epoch: int) -> None:
         """A leader took a shard whose journal was at an epoch."""
         if (leader, shard, epoch) not in self.ordered:
@@ -214,8 +228,10 @@ class Oracle:
     def end_owner(self, process: Process, why: str) -> None:
         """Somebody ends a process that is taken for dead."""
         now = self.world.kernel.now
-        if process.alive and process.troubled_at < now - TROUBLE_S and not self.world.unwell(now):
-            raise Broken(f"P2 {process.name} was well, and was ended {why}")
+        if process.alive and process.mute_at < now - TROUBLE_S and not self.world.unwell(now):
+            rule = "P2" if process.troubled_at < now - TROUBLE_S else "P3"
+            state = "well" if rule == "P2" else "slow, but worked"
+            raise Broken(f"{rule} {process.name} was {state}, and was ended {why}")
         self.world.kernel.kill(process, f"ended {why}")
 
     def lapsed(self, worker: WorkerProcess) -> None:

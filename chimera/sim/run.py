@@ -39,7 +39,11 @@ def world(seed: int, schedule: Iterable[Fault] | None = None, *, trace: bool = F
 
 def run(seed: int, schedule: Iterable[Fault] | None = None, *, trace: bool = False) -> Result:
     """Run one seed to its end, or to the first invariant that is broken."""
-    made = world(seed, schedule, trace=trace)
+    return carry_out(world(seed, schedule, trace=trace))
+
+
+def carry_out(made: World) -> Result:
+    """Run a world to its end, or to the first invariant that is broken."""
     fault = where = ""
     try:
         made.run()
@@ -49,7 +53,7 @@ def run(seed: int, schedule: Iterable[Fault] | None = None, *, trace: bool = Fal
         made.kernel.note("broken", fault)
     kernel = made.kernel
     return Result(
-        seed, fault, kernel.digest(), kernel.events, kernel.now, dict(kernel.counters),
+        made.plan.seed, fault, kernel.digest(), kernel.events, kernel.now, dict(kernel.counters),
         tuple(made.schedule), tuple(kernel.trace or ()), where,
     )  # fmt: skip
 

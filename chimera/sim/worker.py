@@ -198,6 +198,7 @@ class WorkerProcess(Process):
         self.owners[shard] = leader
         if own:
             self.leader = leader
+            self.world.oracle.adopted(self, leader.name)
         self.machine.check()
         counters = self.kernel.counters
         counters["worker_adopted"] += self.machine.reign != before
@@ -233,6 +234,7 @@ class WorkerProcess(Process):
         for item in call.items:
             batches.append(_open(item, base, call.sent_at))
             base += batches[-1].part.count
+        self.world.oracle.dispatched(self, call.leader)
         run = self.machine.begin(call.leader, call.dispatch, [b.part for b in batches])
         if run.reign == self.machine.reign:
             for part in run.parts:

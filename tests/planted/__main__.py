@@ -1,6 +1,7 @@
 """`python -m tests.planted`: look for each planted bug, seed by seed, and say when it was caught.
 
-`--write` keeps what was found: the seeds that the suite runs, and the table in the documents.
+What has a script (scenarios.py) is asked of that alone. `--write` keeps what was found: the seeds
+that the suite runs, and the table in the documents.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 import click
 
 from tests.planted.planting import Bug
+from tests.planted.scenarios import SCENARIOS
 from tests.planted.searching import BUGS, search
 
 CAUGHT = Path(__file__).parent / "caught.json"
@@ -31,9 +33,10 @@ def table(caught: dict[str, dict[str, object]]) -> str:
 
 def _row(bug: Bug, found: dict[str, object] | None) -> str:
     if found is None:
-        return f"| {bug.rule} | {bug.what} | no seed kept yet | |"
+        return f"| {bug.rule} | {bug.what} | not caught | |"
     said = str(found["said"]).split(" ", 1)[0].rstrip(":")
-    return f"| {bug.rule} | {bug.what} | {int(str(found['seed'])) + 1} | {said} |"
+    within = "by a script" if "script" in found else int(str(found["seed"])) + 1
+    return f"| {bug.rule} | {bug.what} | {within} | {said} |"
 
 
 def documented(page: str, caught: dict[str, dict[str, object]]) -> str:
@@ -65,10 +68,12 @@ def main(seeds: int, processes: int, write: bool, only: tuple[str, ...]) -> None
             if found is None:
                 missed.append(name)
                 caught.pop(name, None)
-                click.echo(f"{name}: NOT caught by {seeds} seeds")
+                where = "its script" if name in SCENARIOS else f"{seeds} seeds"
+                click.echo(f"{name}: NOT caught by {where}")
             else:
                 caught[name] = found
-                click.echo(f"{name}: seed {found['seed']}: {found['said']}")
+                by = found.get("script") or f"seed {found['seed']}"
+                click.echo(f"{name}: {by}: {found['said']}")
     if write:
         CAUGHT.write_text(json.dumps(dict(sorted(caught.items())), indent=1) + "\n")
         PAGE.write_text(documented(PAGE.read_text(), caught))
