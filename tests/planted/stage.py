@@ -115,8 +115,8 @@ class Stage(World):
     # what a script sees
 
     def _is_settled(self) -> bool:
-        """All is as declared, and no worker is to be replaced by a newer one."""
-        pools = [len(p.links) for p in self.kernel.processes.values()
+        """All is as declared, and no worker is still to be made or let go."""
+        pools = [len(p.machine.state.workers) for p in self.kernel.processes.values()
                  if isinstance(p, LeaderProcess)]  # fmt: skip
         return set(pools) == {self.plan.workers} and not self.missing()
 
