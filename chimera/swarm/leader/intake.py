@@ -185,9 +185,7 @@ def in_flight(state: State, shard: int, position: int) -> str | None:
     """The worker that has a task in its hands."""
     for worker in state.workers.values():
         for flight in worker.flights.values():
-            if flight.void or flight.piece_at(shard, position) is None:
-                continue
-            if not any(s == shard and a <= position < b for s, a, b in flight.done):
+            if not flight.void and flight.flying_at(shard, position) is not None:
                 return worker.name
     for name, pieces in state.shards[shard].away.items():
         if any(piece.first <= position < piece.stop for piece in pieces):
@@ -274,7 +272,7 @@ def on_quarantined(state: State, event: Quarantined, now: Instant) -> list[Effec
         shard.keys.replaced(piece, parts)
     for worker in state.workers.values():
         for flight in worker.flights.values():
-            flight.done.append((event.shard, event.position, stop))
+            flight.disown(event.shard, event.position, stop)
     for piece in shard.keys.settle([(event.position, stop)]):
         state.ready.push(piece, front=True)
     return dispatch.fill(state, now)

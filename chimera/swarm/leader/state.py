@@ -78,6 +78,20 @@ class Flight:
                 return piece
         return None
 
+    def flying_at(self, shard: int, position: int) -> Piece | None:
+        """As `piece_at`, unless that task is done here."""
+        if any(s == shard and first <= position < stop for s, first, stop in self.done):
+            return None
+        return self.piece_at(shard, position)
+
+    def disown(self, shard: int, first: int, stop: int) -> None:
+        """Whatever becomes of tasks in [first, stop) here, somebody else sees to them."""
+        self.done += [
+            (shard, max(first, piece.first), min(stop, piece.stop))
+            for piece in self.rest(self.done)
+            if piece.shard == shard and first < piece.stop and stop > piece.first
+        ]
+
     def rest(self, done: list[tuple[int, int, int]]) -> list[Piece]:
         """The pieces without what is done."""
         out: list[Piece] = []
@@ -278,6 +292,9 @@ class State:
     policies: PolicyBook = field(default_factory=PolicyBook)
     names: dict[str, Names] = field(default_factory=dict)  #: of keys, by tenant
     pending: dict[int, Pending] = field(default_factory=dict)
+    taken: set[int] = field(default_factory=set)  #: shards that it has, or once had
+    #: of these, taken more than once: flights sent before may have tasks of them
+    retaken: set[int] = field(default_factory=set)
     deadlines: bool = False  #: some queued task has one
     aged_at: float = 0.0  #: when `oldest` was looked for last
     oldest: float | None = None  #: since when the longest waiting task waits

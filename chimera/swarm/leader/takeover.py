@@ -8,9 +8,25 @@ from chimera.swarm.leader.effects import CloseShard, Effect, PollHeld
 from chimera.swarm.leader.events import Instant, ReleaseAsked, ShardLost, Taken
 from chimera.swarm.leader.state import Shard, State
 
+#: over every position in a shard
+POSITION_MAX = 1 << 63
+
 
 def on_taken(state: State, event: Taken, now: Instant) -> list[Effect]:
-    """The epoch is ours: first ask the former owner's workers, then go on (P5, P6)."""
+    """The epoch is ours: first ask the former owner's workers, then go on (P5, P6).
+
+    Where that owner was this leader itself, its own workers are asked as well: what they have is
+    told by their answers, and no longer by their flights.
+    """
+    asked = dict.fromkeys(event.former_workers)
+    if event.shard in state.taken:
+        state.retaken.add(event.shard)
+        for worker in state.workers.values():
+            for flight in worker.flights.values():
+                flight.disown(event.shard, 0, POSITION_MAX)
+            if worker.ready:
+                asked[worker.name] = None
+    state.taken.add(event.shard)
     shard = Shard(
         event.shard, event.epoch, now.mono, event.took_s, open=event.open_tasks,
         next_due=event.next_due,
@@ -20,12 +36,12 @@ def on_taken(state: State, event: Taken, now: Instant) -> list[Effect]:
     shard.stash.extend(event.frames)
     shard.cancelling.update(event.cancelling)
     shard.holding = list(event.holding)
-    shard.asking.update(event.former_workers)
+    shard.asking.update(asked)
     if not shard.asking:
         return serve(state, shard, now)
-    shard.polling.update(event.former_workers)
+    shard.polling.update(asked)
     shard.polled_at = now.mono
-    return [PollHeld(name, shard.number, shard.epoch) for name in event.former_workers]
+    return [PollHeld(name, shard.number, shard.epoch) for name in asked]
 
 
 def on_shard_lost(state: State, event: ShardLost, now: Instant) -> list[Effect]:

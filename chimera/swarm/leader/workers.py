@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from chimera.frames import outcome
 from chimera.frames.outcome import Failure
 from chimera.swarm.leader import dispatch
@@ -14,6 +16,7 @@ from chimera.swarm.leader.effects import (
     TellRecorded,
 )
 from chimera.swarm.leader.events import (
+    Arrived,
     Board,
     CollectFailed,
     Instant,
@@ -45,19 +48,35 @@ def on_replied(state: State, event: Replied, now: Instant) -> list[Effect]:
     if flight is None:
         return []
     drafts = Drafts(state)
-    again = take_in(state, drafts, worker.name, event.arrived, flight.piece_at, now)
+    arrived = _of_this_reign(state, event.arrived)
+    again = take_in(state, drafts, worker.name, arrived, flight.piece_at, now)
     if not flight.void:
-        again += _leftover(state, flight, event)
+        again += _leftover(flight, arrived)
     dispatch.land(state, flight)
     dispatch.reopen(state, drafts, again)
     return dispatch.fill(state, now) + drafts.effects()
 
 
-def _leftover(state: State, flight: Flight, event: Replied) -> list[Piece]:
+def _of_this_reign(state: State, arrived: tuple[Arrived, ...]) -> Sequence[Arrived]:
+    """Without what was sent before a shard was lost and taken again.
+
+    The worker keeps it, and is asked for it as one of a former owner (P6).
+    """
+    if not state.retaken:
+        return arrived
+    return [item for item in arrived if not _is_former(state, outcome.header(item.frame))]
+
+
+def _is_former(state: State, header: outcome.Header) -> bool:
+    shard = state.shards.get(header.shard)
+    return shard is not None and header.epoch < shard.epoch
+
+
+def _leftover(flight: Flight, arrived: Sequence[Arrived]) -> list[Piece]:
     """What of an ended flight nobody ran."""
     done = list(flight.done)
     covered = sum(stop - first for _, first, stop in done)
-    for item in event.arrived:
+    for item in arrived:
         header = outcome.header(item.frame)
         done.append((header.shard, header.position, header.position + header.count))
         covered += header.count
@@ -72,20 +91,21 @@ def _on_collected(state: State, worker: Worker, event: Replied, now: Instant) ->
 
     def flying(shard: int, position: int) -> Piece | None:
         for flight in worker.flights.values():
-            piece = flight.piece_at(shard, position)
+            piece = flight.flying_at(shard, position)
             if piece is not None:
                 return piece
         return None
 
-    again += take_in(state, drafts, worker.name, event.arrived, flying, now)
-    handed = [outcome.header(item.frame) for item in event.arrived]
+    arrived = _of_this_reign(state, event.arrived)
+    again += take_in(state, drafts, worker.name, arrived, flying, now)
+    handed = [outcome.header(item.frame) for item in arrived]
     parts = [(h.shard, h.position, h.position + h.count) for h in handed]
     for flight in worker.flights.values():
-        flight.done += [p for p in parts if flight.piece_at(p[0], p[1]) is not None]
+        flight.done += [p for p in parts if flight.flying_at(p[0], p[1]) is not None]
     for shard, position, count in event.returned:
         for flight in worker.flights.values():
-            piece = flight.piece_at(shard, position)
-            if piece is not None and not flight.void:
+            piece = flight.flying_at(shard, position)
+            if piece is not None and not flight.void and flight.number <= event.through:
                 stop = min(piece.stop, position + count)
                 flight.done.append((shard, position, stop))
                 again.append(piece.part(position, stop))
