@@ -104,8 +104,8 @@ class Hands:
                 self._links.begin(self._make, leader, serial, config)
             case Attach(leader, serial):
                 self._links.begin(self._links.attach, leader, serial, leader)
-            case Survey(makers):
-                self._links.begin(self._survey, makers)
+            case Survey(makers, living):
+                self._links.begin(self._survey, makers, living)
             case Look(leader, serial, process):
                 here, stat = processes.peek(process)
                 state, ticks = (stat.state, stat.cpu_ticks) if stat else (None, 0)
@@ -142,7 +142,7 @@ class Hands:
         else:
             self._links.watch(leader, serial, handle)
 
-    def _survey(self, makers: tuple[str, ...]) -> None:
+    def _survey(self, makers: tuple[str, ...], living: tuple[str, ...]) -> None:
         found = self._links.names()
         if found is None:
             return
@@ -151,8 +151,7 @@ class Hands:
         strays = [
             name
             for name in mine
-            if names.tier(name) == "worker"
-            and (names.maker(name) not in leaders or names.maker(name) in makers)
+            if names.tier(name) == "worker" and names.is_stray(name, leaders, makers, living)
         ]
         self._tell(Surveyed(leaders, tuple(self._introduced(strays))))
 

@@ -277,6 +277,7 @@ class Leader:
             slots=state.slots(),
             exemplars=dict(state.exemplars),
             roster=roster,
+            brand=state.incarnation,
         )
 
     def _latency(self) -> dict[str, bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
+from collections.abc import Collection
 
 ORCHESTRATOR = "orchestrator"
 RESULTS = "results"
@@ -69,6 +70,17 @@ def maker(worker_name: str) -> str:
     """The name of the leader that made a worker; it may have another one by now."""
     region, index = worker_name.split("/")[1:3]
     return f"leader/{region}/{index}"
+
+
+def is_stray(
+    worker_name: str, leaders: Collection[str], makers: Collection[str], living: Collection[str]
+) -> bool:
+    """Whether the leader that made a worker is gone: none of `leaders` has its name, or it is one
+    of `makers` and none of the brands `living` is on the worker."""
+    made_by = maker(worker_name)
+    if made_by not in leaders:
+        return True
+    return made_by in makers and worker_name.rpartition("-")[0] not in living
 
 
 def tier(actor_name: str) -> str:

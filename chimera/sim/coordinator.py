@@ -65,8 +65,8 @@ class CoordinatorProcess(Actor):
                 if self.term == self.store.term:
                     self.store.placement = placement or self.store.placement
                 self.commit(audit, then, self._act)
-            case effects.Survey(makers):
-                self.later(self.kernel.dice(0.02), lambda: self._survey(makers))
+            case effects.Survey(makers, living):
+                self.later(self.kernel.dice(0.02), lambda: self._survey(makers, living))
             case effects.Attach(leader, serial):
                 self.later(self.kernel.dice(0.02), lambda: self._attach(leader, serial))
             case effects.Look(leader, serial, process):
@@ -77,15 +77,14 @@ class CoordinatorProcess(Actor):
             case _:
                 raise AssertionError(f"the simulator does not know {effect}")
 
-    def _survey(self, makers: tuple[str, ...]) -> None:
+    def _survey(self, makers: tuple[str, ...], living: tuple[str, ...]) -> None:
         found = [p for p in self.kernel.processes.values()
                  if p.name.count("/") and names.region(p.name) == self.region]  # fmt: skip
         leaders = tuple(p.name for p in found if isinstance(p, LeaderProcess))
         strays = tuple(
             p.info
             for p in found
-            if isinstance(p, WorkerProcess)
-            and (names.maker(p.name) not in leaders or names.maker(p.name) in makers)
+            if isinstance(p, WorkerProcess) and names.is_stray(p.name, leaders, makers, living)
         )
         self.step(events.Surveyed(leaders, strays))
 

@@ -293,7 +293,7 @@ class LeaderProcess(Shelf):
             self.name, self.owner, self.config.generation, self.ready, shards, workers,
             dict(state.counters), tuple(state.faults.values()), 0.0, self.pid, self.number,
             {}, self.config.revision, state.worker_target,
-            roster=self.numbering.number(workers),
+            roster=self.numbering.number(workers), brand=state.incarnation,
         )  # fmt: skip
 
     def take(self, order: TakeOrder) -> str:

@@ -88,6 +88,7 @@ class LeaderReport:
     #: of `workers`: another number in the incarnation with each change of them; 0: not numbered
     roster: int = 0
     brief: bool = False  #: `workers` is left out: who asked has the roster (chimera.swarm.rosters)
+    brand: str = ""  #: names of workers that this incarnation made begin with it and a hyphen
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,7 +107,9 @@ def owners_not_waited_for(patch: pytest.MonkeyPatch) -> None:
 @bug("P6", "a new coordinator asks no worker of a leader whose name is in use again")
 def strays_not_asked(patch: pytest.MonkeyPatch) -> None:
     real = CoordinatorProcess._survey
-    patch.setattr(CoordinatorProcess, "_survey", lambda self, makers: real(self, ()))
+    patch.setattr(
+        CoordinatorProcess, "_survey", lambda self, makers, living: real(self, (), living)
+    )
 
 
 @bug("P6", "a leader's workers change, and its roster keeps its number: nobody above learns of it")

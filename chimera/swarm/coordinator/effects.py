@@ -112,6 +112,8 @@ class Survey:
 
     #: leaders whose workers are asked for even if a leader of that name lives
     makers: tuple[str, ...] = ()
+    #: brands of workers that are not asked for: their leaders live (`LeaderReport.brand`)
+    living: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -303,6 +303,7 @@ def _is_taking(state: State, leader: str) -> bool:
 def _attach(state: State, child: Child, now: float, why: str) -> None:
     child.serial, child.report, child.sent = state.next_serial(), None, None
     state.become(child, LeaderState.FOUND, now, why)
+    state.attached.add(child.name)
     state.plain.append(Attach(child.name, child.serial))
 
 

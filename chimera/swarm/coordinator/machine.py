@@ -90,6 +90,7 @@ class Coordinator:
         if state.surveyed and (isinstance(event, (Tick, Planned)) or self._marks() != quiet):
             # moving work comes first: nobody waits for a leader to be made again
             seats.let_go(state, now)
+            seats.ask_for_former(state, now)
             seats.order_free(state, now)
             leaders.make_missing(state, now)
             leaders.configure(state, now)

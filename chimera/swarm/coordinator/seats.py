@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chimera import names
 from chimera.swarm import placement
-from chimera.swarm.coordinator.effects import Release, Take
+from chimera.swarm.coordinator.effects import Release, Survey, Take
 from chimera.swarm.coordinator.events import ReleaseRefused, TakeAnswered
 from chimera.swarm.coordinator.state import Child, LeaderState, SeatState, Shard, State
 from chimera.swarm.reports import LeaderReport, ShardInfo, TakeOrder, WorkerInfo
@@ -142,6 +142,22 @@ def overdue(state: State, now: float) -> None:
             limit = state.patience.taking_s if shard.answered else state.patience.order_s
             if now - shard.since >= limit:
                 failed(state, shard, "not taken in time", now)
+
+
+def ask_for_former(state: State, now: float) -> None:
+    """Before a shard that nobody told of is given out: what is left of a leader that died before
+    this coordinator began, and whose name was in use again by then, is asked for once (P6)."""
+    unknown = any(not shard.known and is_ours(state, shard) for shard in state.shards.values())
+    found = any(child.state is LeaderState.FOUND for child in state.leaders.values())
+    if state.asked or not unknown or found or now < state.asking_until:
+        return
+    state.asked = True
+    reports = [child.report for child in state.up() if child.name in state.attached]
+    brands = {report.leader: report.brand for report in reports if report and report.brand}
+    if brands:
+        state.asking_until = now + state.patience.asking_s
+        state.survey_at = now + state.patience.survey_s
+        state.plain.append(Survey(tuple(sorted(brands)), tuple(sorted(brands.values()))))
 
 
 def order_free(state: State, now: float) -> None:

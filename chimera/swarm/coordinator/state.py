@@ -134,6 +134,8 @@ class State:
     survey_at: float = 0.0
     #: until then a survey is out for the workers of a leader that was never heard
     asking_until: float = 0.0
+    attached: set[str] = field(default_factory=set)  #: leaders that lived before they were watched
+    asked: bool = False  #: workers of these leaders' former incarnations were asked for
     gather_until: float = 0.0  #: until then no shard is given out at a region's first start
     changed_at: float = 0.0  #: when a leader came or went, or a shard moved, last
     failovers: int = 0
