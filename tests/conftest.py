@@ -25,6 +25,8 @@ pytest_plugins = ("tests.servers.fixtures",)
 MARK = "CHIMERA_TEST_SESSION"
 #: processes that end by themselves get this long to do so, seconds
 STRAGGLERS_S = 15.0
+#: the helper of Python's own that a process has from its first `multiprocessing` to its end
+ENDS_WITH_US = "multiprocessing.resource_tracker"
 #: directory names of Ray's sockets take about 80 of the 107 bytes that Unix allows
 TMP_LENGTH_MAX = 24
 
@@ -97,6 +99,7 @@ def _left_behind() -> list[psutil.Process]:
         try:
             if (
                 process.pid != os.getpid()
+                and ENDS_WITH_US not in " ".join(process.cmdline())
                 and process.status() != psutil.STATUS_ZOMBIE
                 and process.environ().get(MARK) == mark
             ):
