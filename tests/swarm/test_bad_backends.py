@@ -3,6 +3,7 @@ nothing that was accepted, and goes on by itself when that is mended."""
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from chimera.actors import boot
 from chimera.bus.connect import connect
 from chimera.cli.backends import look_at_bus, look_at_store
+from chimera.client import Handle
 from chimera.errors import (
     BusUnauthorized,
     ChimeraError,
@@ -118,10 +120,15 @@ class Work:
 
     def end(self) -> None:
         assert list(self._bulk.results(timeout_s=PATIENCE_S)) == list(range(WAITING))
-        task = self._world.client.submit("echo", "again", key="k", timeout_s=PATIENCE_S)
-        assert task.result(timeout_s=PATIENCE_S) == "again"
+        assert until(self._accepted).result(timeout_s=PATIENCE_S) == "again"
         self._world.settle()
         self._world.check_one_outcome_each()
+
+    def _accepted(self) -> Handle | None:
+        """Another task; None while it is refused for what is mended by now."""
+        with contextlib.suppress(Unavailable, BusUnauthorized):
+            return self._world.client.submit("echo", "again", key="k", timeout_s=PATIENCE_S)
+        return None
 
 
 def provision(url: str, name: str) -> None:
