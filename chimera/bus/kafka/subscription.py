@@ -169,10 +169,18 @@ class KafkaSubscription:
         return missing(self._topic, min(absent)) if absent else None
 
     def _consume(self, wait: float) -> None:
-        """Take what librdkafka has; wait for the first only."""
-        messages: list[Any] = self._consumer.consume(1, wait)
-        if messages:
-            messages += self._consumer.consume(_CHUNK, 0)
+        """Take what librdkafka has; wait for the first only.
+
+        An error comes among messages, and those after it have left librdkafka's queue too: they
+        are kept before it is raised, or the window would pass over them and call them dealt with.
+        """
+        if not self._keep(self._consumer.consume(1, wait)):
+            return
+        self._keep(self._consumer.consume(_CHUNK, 0))
+
+    def _keep(self, messages: list[Any]) -> bool:
+        """Put messages where they wait to be handed out; says whether there were any."""
+        fault: ChimeraError | None = None
         for message in messages:
             error = message.error()
             if error is None:
@@ -186,7 +194,10 @@ class KafkaSubscription:
                     position=message.offset(),
                 )
             elif error.code() != KafkaError._PARTITION_EOF:
-                raise translate(error, self._topic)
+                fault = translate(error, self._topic)
+        if fault:
+            raise fault
+        return bool(messages)
 
     def _hand_out(self, max_records: int, max_bytes: int) -> list[Received]:
         """What was taken and fits, starting with another partition each time."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -10,9 +11,11 @@ from confluent_kafka import KafkaError, KafkaException
 
 from chimera import errors
 from chimera.bus.kafka import publisher as publishing
+from chimera.bus.kafka import subscription as subscribing
 from chimera.bus.kafka.admin import judge, wanted
 from chimera.bus.kafka.client import Health
-from chimera.bus.protocol import Kind, Record, Topic
+from chimera.bus.limits import Limits
+from chimera.bus.protocol import EARLIEST, Kind, Record, Topic
 from chimera.bus.settings import parse
 
 COMMANDS = Topic("t.commands", 2, Kind.COMMANDS, ("leaders",))
@@ -60,6 +63,80 @@ def test_a_producer_that_failed_for_good_is_made_anew(monkeypatch: pytest.Monkey
     assert len(FakeProducer.made) == 2
     assert FakeProducer.made[0].purged.is_set()
     publisher.close(1)
+
+
+class FakeMessage:
+    """A record of the first partition, or an error in place of one."""
+
+    def __init__(self, offset: int, error: KafkaError | None = None) -> None:
+        self._offset, self._error = offset, error
+
+    def error(self) -> KafkaError | None:
+        return self._error
+
+    def topic(self) -> str:
+        return COMMANDS.name
+
+    def partition(self) -> int:
+        return 0
+
+    def offset(self) -> int:
+        return self._offset
+
+    def value(self) -> bytes:
+        return b"%d" % self._offset
+
+    def key(self) -> None:
+        return None
+
+    def headers(self) -> None:
+        return None
+
+    def timestamp(self) -> tuple[int, int]:
+        return 0, 0
+
+
+class FakeConsumer:
+    """Hands out three records with a fault of a connection among them."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        fault = FakeMessage(-1, KafkaError(KafkaError._TRANSPORT))
+        self.queue = [FakeMessage(0), fault, FakeMessage(1), FakeMessage(2)]
+        self.committed: dict[int, int] = {}
+
+    def poll(self, timeout: float) -> None:
+        """Nothing is called back."""
+
+    def list_topics(self, topic: str, timeout: float) -> Any:
+        found = SimpleNamespace(partitions={0: None, 1: None}, error=None)
+        return SimpleNamespace(topics={topic: found})
+
+    def incremental_assign(self, partitions: Any) -> None:
+        """All of them are in the queue."""
+
+    def consume(self, count: int, wait: float) -> list[FakeMessage]:
+        taken, self.queue = self.queue[:count], self.queue[count:]
+        return taken
+
+    def commit(self, offsets: Any, asynchronous: bool) -> None:
+        self.committed.update((one.partition, one.offset) for one in offsets)
+
+    def close(self) -> None:
+        """Nobody else waits for it."""
+
+
+def test_records_that_come_behind_a_fault_are_handed_out(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(subscribing, "Consumer", FakeConsumer)
+    subscription = subscribing.KafkaSubscription(
+        parse("kafka://host"), COMMANDS, "leaders", {0: EARLIEST, 1: EARLIEST}, Limits()
+    )
+    found = []
+    while some := subscription.fetch(10, 1000, 0.5):
+        found += some
+        subscription.ack(some)
+    assert [record.value for record in found] == [b"0", b"1", b"2"]
+    subscription.close(5)
+    assert subscription._consumer.committed == {0: 3}
 
 
 def test_topics_as_they_are_provisioned_on_three_nodes_are_found_sound():
