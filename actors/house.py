@@ -6,7 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from chimera.actors.shards import Shards, unix_ms
+from chimera.actors.clock import unix_ms
+from chimera.actors.shards import Shards
 from chimera.errors import ChimeraError
 from chimera.store import archive
 from chimera.store.archive import Archive

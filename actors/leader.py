@@ -1,4 +1,8 @@
-"""The leader's actor: turns calls and answers into events, and the machine's effects into calls."""
+"""The leader's actor: turns calls and answers into events, and the machine's effects into calls.
+
+Ray imports this module wherever a handle of a leader is: in each worker, and in each client. What
+only a leader needs, it imports when it is made; that spares a worker a quarter of its start.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +20,14 @@ import ray
 
 from chimera import names
 from chimera.actors import processes
+from chimera.actors.clock import unix_ms
 from chimera.actors.cluster import Cluster, myself, own_name
-from chimera.actors.house import House
-from chimera.actors.leader_loop import Loop
-from chimera.actors.pool import Pool
 from chimera.actors.questions import is_running, with_running
-from chimera.actors.recorder import Recorder
-from chimera.actors.shards import Shards, unix_ms
-from chimera.actors.traffic import Traffic
 from chimera.actors.waiters import FRAMES_MAX, OutcomesReply, Waiters
 from chimera.errors import ChimeraError, Fenced, StaleTerm, Unavailable
 from chimera.frames import command, outcome
 from chimera.store.protocol import Filter, Receipt, TaskRecord
 from chimera.swarm import rosters, sketch
-from chimera.swarm.leader import events
 from chimera.swarm.policy import TaskPolicy
 from chimera.swarm.reports import Hello, LeaderConfig, LeaderReport, TakeOrder
 from chimera.swarm.rosters import Known, Numbering
@@ -47,6 +45,13 @@ class Leader:
     """Owns shards, schedules their tasks on its workers, records outcomes (G2–G7)."""
 
     def __init__(self, config: LeaderConfig, coordinator: str) -> None:
+        from chimera.actors.house import House
+        from chimera.actors.leader_loop import Loop
+        from chimera.actors.pool import Pool
+        from chimera.actors.recorder import Recorder
+        from chimera.actors.shards import Shards
+        from chimera.actors.traffic import Traffic
+
         name = own_name()
         self._name = name
         self._coordinator = coordinator
@@ -154,7 +159,7 @@ class Leader:
         if state != outcome.OPEN:
             return outcome.NAMES[state]
         position = record.position
-        self._inbox.put(events.CancelAsked(shard, position))
+        self._loop.cancel(shard, position)
         if self._loop.ask(lambda state: is_running(state, shard, position), True):
             return "cancelling"
         _, ended = self._waiters.wait(shard, [(position, position + 1)], CANCEL_S)
@@ -327,7 +332,7 @@ class Leader:
         """
         self._check_term(term)
         self._shards.drain(shard)
-        self._inbox.put(events.ReleaseAsked(shard, finish))
+        self._loop.release(shard, finish)
 
     @ray.method(concurrency_group="ctl")
     def configure(self, term: int, config: LeaderConfig) -> None:
@@ -336,7 +341,7 @@ class Leader:
         self._config = self._pool.config = config
         for shard in self._shards.configure(config):
             self._mend(f"take-{shard}")
-        self._inbox.put(events.Configured(config))
+        self._loop.configure(config)
 
     @ray.method(concurrency_group="ctl")
     def retire(self, term: int) -> None:

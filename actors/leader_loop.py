@@ -11,9 +11,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from chimera.actors.clock import unix_ms
 from chimera.actors.pool import Landed, Pool
 from chimera.actors.recorder import Recorder
-from chimera.actors.shards import Shards, unix_ms
+from chimera.actors.shards import Shards
 from chimera.actors.threads import vital
 from chimera.errors import ChimeraError, CorruptFrame
 from chimera.frames import bundle, command, outcome
@@ -92,6 +93,17 @@ class Loop:
         self._stopping.set()
         self._inbox.put(None)
         self._thread.join(deadline_s)
+
+    def configure(self, config: LeaderConfig) -> None:
+        self._inbox.put(events.Configured(config))
+
+    def cancel(self, shard: int, position: int) -> None:
+        """A task was cancelled in the journal: nobody is to run it any more."""
+        self._inbox.put(events.CancelAsked(shard, position))
+
+    def release(self, shard: int, finish: bool) -> None:
+        """Hand a shard over, if `finish` after what runs of it."""
+        self._inbox.put(events.ReleaseAsked(shard, finish))
 
     def ask(self, question: Callable[[Any], T], otherwise: T) -> T:
         """Have the loop's thread look at the machine's state."""

@@ -6,7 +6,8 @@ import queue
 import threading
 from collections.abc import Callable
 
-from chimera.actors.shards import Shards, unix_ms
+from chimera.actors.clock import unix_ms
+from chimera.actors.shards import Shards
 from chimera.actors.threads import vital
 from chimera.actors.waiters import Waiters
 from chimera.errors import ChimeraError, Fenced, StoreFull

@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 import os
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +19,7 @@ import msgspec
 from chimera import names
 from chimera.actors import processes
 from chimera.actors.claim import owner_at, raise_epoch
+from chimera.actors.clock import unix_ms
 from chimera.errors import (
     ChimeraError,
     CorruptFrame,
@@ -43,11 +43,6 @@ T = TypeVar("T")
 
 #: bytes of accepted frames kept in memory until they are dispatched; others are read again
 CACHE_BYTES_MAX = 32 * 1024 * 1024
-
-
-def unix_ms() -> int:
-    """Now, in milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
 
 
 @dataclass(slots=True)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from chimera.actors.shards import Shards
 from chimera.errors import WaitTimeout
 from chimera.frames import outcome
 from chimera.store.protocol import Outcomes
 from chimera.swarm.facts import Single
+
+if TYPE_CHECKING:
+    from chimera.actors.shards import Shards
 
 #: outcome frames of one answer, at most: what Ray carries as separate return values
 FRAMES_MAX = 8

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import queue
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,9 +17,10 @@ import pytest
 
 from chimera import names
 from chimera.actors import processes
+from chimera.actors.clock import unix_ms
 from chimera.actors.leader_loop import Loop
 from chimera.actors.recorder import Recorder
-from chimera.actors.shards import Shards, open_journal, unix_ms
+from chimera.actors.shards import Shards, open_journal
 from chimera.actors.waiters import Waiters
 from chimera.errors import CorruptFrame, NotOwner, StaleEpoch, Unavailable
 from chimera.frames import command, outcome
@@ -37,6 +40,15 @@ from chimera.swarm.policy import TASK_OPTIONS, TaskPolicy
 from chimera.swarm.reports import LeaderConfig, TakeOrder
 
 AT = unix_ms()
+
+
+def test_a_workers_handle_of_its_leader_brings_none_of_the_leaders_parts() -> None:
+    code = "import sys, chimera.actors.worker, chimera.actors.leader; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    imported = set(found.stdout.split())
+    assert imported >= {"chimera.actors.leader", "ray"}
+    parts = {"actors.shards", "actors.traffic", "swarm.leader", "store.journal", "client"}
+    assert imported.isdisjoint(f"chimera.{part}" for part in parts)
 
 
 @pytest.fixture
