@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from chimera.client.options import Kind
 from chimera.client.parcels import Accepted, Parcel
-from chimera.client.publish import CALLS_MAX, PATIENCE_S, QUEUE_MAX, Publisher
+from chimera.client.publish import CALLS_MAX, GATHER_S, PATIENCE_S, QUEUE_MAX, Publisher
 from chimera.client.session import Session
 from chimera.errors import (
     ChimeraError,
@@ -261,7 +261,7 @@ def test_singles_that_come_while_a_call_is_in_flight_share_the_next_frame(world)
     others = [world.offer(value) for value in range(2, 30)]
     assert len(world.leaders.appends()) == 1
     world.leaders.release()
-    world.engine.run()
+    world.engine.advance(2 * GATHER_S)
     assert len(world.leaders.appends()) == 2
     assert [header.count for header in world.leaders.appends()[1].frames] == [28]
     done = [world.accepted(one) for one in (first, *others)]
@@ -280,6 +280,23 @@ def test_singles_do_not_wait_for_a_call_that_hangs(world):
     assert world.accepted(second).count == 1
 
 
+def test_a_single_that_waits_and_one_that_is_answered_go_together_next(world):
+    world.script(HELD)
+    answered, waiting = world.offer(1), world.offer(2)
+    world.leaders.release()
+    world.engine.run()
+    assert world.accepted(answered)
+    assert not waiting.promise.future().done()
+    world.offer(3)
+    assert [call.frames[0].count for call in world.leaders.appends()] == [1, 2]
+
+
+def test_a_single_that_is_alone_waits_for_nobody(world):
+    for value in range(3):
+        assert world.accepted(world.offer(value)).count == 1
+    assert len(world.leaders.appends()) == 3
+
+
 def test_frames_of_different_heads_share_a_call(world):
     world.script(HELD)
     world.offer(0)
@@ -287,7 +304,7 @@ def test_frames_of_different_heads_share_a_call(world):
         made = parcel(world.engine, [value], HEAD if value % 2 else OTHER)
         world.publisher.offer([made], None, False)
     world.leaders.release()
-    world.engine.run()
+    world.engine.advance(2 * GATHER_S)
     assert sorted(header.count for header in world.leaders.appends()[1].frames) == [3, 3]
 
 
