@@ -35,8 +35,16 @@ from chimera.frames import command
 from chimera.store import opened
 from chimera.store.journal import SqliteJournal
 from chimera.store.protocol import Journal, Receipt, Recovered, SourcePosition
-from chimera.swarm.leader.events import Appended, Event, NewFrame, Quarantined, ShardLost, Taken
-from chimera.swarm.policy import TASK_OPTIONS, TaskPolicy
+from chimera.swarm.leader.events import (
+    Appended,
+    Event,
+    Kind,
+    NewFrame,
+    Quarantined,
+    ShardLost,
+    Taken,
+)
+from chimera.swarm.policy import CLASSES, TASK_OPTIONS, TaskPolicy
 from chimera.swarm.reports import LeaderConfig, Owner, ShardInfo, TakeOrder
 
 T = TypeVar("T")
@@ -54,7 +62,7 @@ class Hosted:
     lock: threading.Lock = field(default_factory=threading.Lock)
     told: int = 0  #: the machine knows all positions below
     #: accepted frames that wait for an earlier one to be told, by position
-    early: list[tuple[int, int, NewFrame, int, int | None]] = field(default_factory=list)
+    early: list[tuple[int, int, NewFrame, Kind, int | None]] = field(default_factory=list)
 
 
 class Shards:
@@ -188,19 +196,22 @@ class Shards:
             self.duplicates += sum(one.task_id is not None for one in receipt.skipped)
         self._remember((shard, receipt.position), frame)
         with hosted.lock:
-            heapq.heappush(hosted.early, (receipt.position, receipt.count, new, accepted, due))
+            kind = (head.type, CLASSES[head.priority], accepted)
+            heapq.heappush(hosted.early, (receipt.position, receipt.count, new, kind, due))
             frames: list[NewFrame] = []
+            kinds: list[Kind] = []
             total, next_due = 0, None
             while hosted.early and hosted.early[0][0] == hosted.told:
-                _, count, frame_event, tasks, due = heapq.heappop(hosted.early)
+                _, count, frame_event, kind, due = heapq.heappop(hosted.early)
                 hosted.told += count
-                total += tasks
+                total += kind[2]
+                kinds.append(kind)
                 if frame_event.ranges:
                     frames.append(frame_event)
                 if due is not None:
                     next_due = due if next_due is None else min(next_due, due)
             if total:
-                self._tell(Appended(shard, tuple(frames), total, next_due))
+                self._tell(Appended(shard, tuple(frames), total, next_due, tuple(kinds)))
 
     def _remember(self, key: tuple[int, int], frame: bytes) -> None:
         with self._lock:

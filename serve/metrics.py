@@ -40,7 +40,6 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 
 #: counter of leaders → name and help
 _COUNTERS = {
-    "accepted": ("chimera_tasks_submitted", "Tasks accepted durably."),
     "worker_deaths": ("chimera_worker_deaths", "Workers that died or were ended for a hang."),
     "takeovers": ("chimera_takeovers", "Shards taken over by a leader."),
     "fenced": ("chimera_fenced_writes", "Writes refused because somebody newer owns the shard."),
@@ -54,6 +53,7 @@ _COUNTERS = {
 }
 #: those that leaders count by type, too
 _BY_TYPE = {
+    "accepted": ("chimera_tasks_submitted", "Tasks accepted durably."),
     "started": ("chimera_tasks_started", "Attempts handed to workers."),
     "succeeded": ("chimera_tasks_succeeded", "Tasks that ended well."),
     "failed": ("chimera_tasks_failed", "Tasks that failed for good, and are dead letters."),

@@ -64,7 +64,7 @@ class LeaderReport:
     #: counters since this incarnation began, only growing: `accepted`, `succeeded`, `failed`,
     #: `cancelled`, `expired`, `retried`, `worker_deaths`, `fenced`, `takeovers`, `lost_tails`,
     #: `started`, `duplicates`, …; outcomes, starts and retries also by task type:
-    #: `succeeded/TYPE`, and by priority class and type: `succeeded@CLASS/TYPE`
+    #: `succeeded/TYPE`, and these and what was accepted by class and type: `succeeded@CLASS/TYPE`
     counters: dict[str, int]
     #: faults a person should see, newest last, e.g. a module of handlers that cannot be loaded
     faults: tuple[str, ...] = ()

@@ -62,6 +62,10 @@ class Tick:
     boards: dict[str, Board]
 
 
+#: (task type, priority class, how many tasks)
+Kind = tuple[str, str, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Appended:
     """Frames were accepted."""
@@ -70,6 +74,7 @@ class Appended:
     frames: tuple[NewFrame, ...]
     accepted: int  #: tasks, parked ones included
     next_due: int | None = None  #: earliest of the parked ones, Unix ms
+    kinds: tuple[Kind, ...] = ()  #: of the accepted ones
 
 
 @dataclass(frozen=True, slots=True)

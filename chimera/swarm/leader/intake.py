@@ -33,6 +33,8 @@ def on_appended(state: State, event: Appended, now: Instant) -> list[Effect]:
         return []  # the journal has them: its new owner will find them there
     shard.open += event.accepted
     state.counters["accepted"] += event.accepted
+    for type, of_class, tasks in event.kinds:
+        state.counters[f"accepted@{of_class}/{type}"] += tasks
     if event.next_due is not None and (shard.next_due is None or event.next_due < shard.next_due):
         shard.next_due = event.next_due
     if shard.phase == "adopting":

@@ -52,9 +52,9 @@ def samples(leader, *slos):
 FULL = replace(
     LEADER,
     counters={
-        "accepted": 9, "started": 8, "started/mail": 7, "started@critical/mail": 4,
-        "started@normal/mail": 3, "failed": 2, "failed/mail": 2, "failed@normal/mail": 2,
-        "duplicates": 3,
+        "accepted": 9, "accepted@critical/mail": 6, "started": 8, "started/mail": 7,
+        "started@critical/mail": 4, "started@normal/mail": 3,
+        "failed": 2, "failed/mail": 2, "failed@normal/mail": 2, "duplicates": 3,
     },
     latency={
         "takeover": sketch(0.2, 0.3), "run/mail": sketch(0.1), "queue/critical": sketch(0.1),
@@ -79,6 +79,8 @@ def test_what_leaders_count_is_told():
         if name == "chimera_tasks_started_total"
     }
     assert started == {("critical", "mail"): 4, ("normal", "mail"): 3, ("", ""): 1}
+    urgent = (("class", "critical"), *WHERE, ("type", "mail"))
+    assert found["chimera_tasks_submitted_total", urgent] == 6
     mail = (("class", "normal"), *WHERE, ("type", "mail"))
     assert found["chimera_tasks_deadlettered_total", mail] == 2
     assert found["chimera_tasks_duplicate_rejected_total", WHERE[1:]] == 3

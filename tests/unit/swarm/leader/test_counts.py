@@ -39,6 +39,17 @@ def test_starts_and_outcomes_are_counted_by_class_and_type_once():
     }  # fmt: skip
 
 
+def test_what_is_accepted_is_counted_by_class_and_type_and_once_in_all():
+    leader = machine()
+    leader.step(taken(), NOW)
+    kinds = (("t", "critical", 3), ("t", "normal", 1))
+    leader.step(events.Appended(0, (frame(0, 4),), 4, None, kinds), NOW)
+    counters = leader.state.counters
+    assert {name: counters[name] for name in counters if name.startswith("accepted")} == {
+        "accepted": 4, "accepted@critical/t": 3, "accepted@normal/t": 1,
+    }  # fmt: skip
+
+
 def test_how_long_tasks_waited_is_kept_by_class():
     leader = machine()
     leader.step(taken(), NOW)
