@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
+import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from chimera import names
 from chimera.frames import outcome
-from chimera.store.journal import receipts, schema
+from chimera.sim import history
+from chimera.sim.history import Stored
+from chimera.store.journal import SqliteJournal, receipts, schema
 
 
 def outcomes_by_count(data_dir: Path) -> Counter[int]:
@@ -72,6 +76,23 @@ def _outcomes_of(execute: Callable[..., Any]) -> Counter[int]:
     if sum(found.values()) != count:
         raise AssertionError(f"{found} does not add up to the {count} tasks that were accepted")
     return found
+
+
+def kept(data_dir: Path, swarm: str) -> Iterator[Stored]:
+    """What the journals know of each task, for the history checker.
+
+    Read from copies: opening a journal is for its owner, which may go on meanwhile.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        for path in journals(data_dir):
+            copy = Path(directory, path.name)
+            with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
+                source.backup(target)
+            shard = int(path.stem.rpartition("-")[2])
+            journal = SqliteJournal(str(copy), shard, fsync=False, swarm_id=swarm, ballast_bytes=0)
+            with closing(journal):
+                yield from history.stored(journal)
+            copy.unlink()
 
 
 def journals(data_dir: Path) -> list[Path]:

@@ -7,11 +7,12 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import chimera
+from benchmarks import ledger
 from benchmarks.ledger import outcomes_by_count, outcomes_in_database
 from chimera import names
 from chimera.actors import boot, processes
@@ -19,6 +20,7 @@ from chimera.actors.cluster import Cluster
 from chimera.client.options import ShardByKey
 from chimera.config import make_spec
 from chimera.errors import ChimeraError
+from chimera.sim.history import Stored
 from chimera.swarm.reports import LeaderReport, Owner, RegionReport, SwarmStatus, WorkerInfo
 
 HANDLERS = "tests.guarantees.handlers"
@@ -264,6 +266,10 @@ class World:
         )
         assert set(found) <= {1}, f"tasks by outcomes: {dict(found)}"
         assert tasks is None or found[1] == tasks
+
+    def kept(self) -> Iterator[Stored]:
+        """What the embedded journals know of each task."""
+        return ledger.kept(self.data_dir, self.name)
 
 
 def open_gate(path: Path) -> None:

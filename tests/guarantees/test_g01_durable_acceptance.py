@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from tests.guarantees import chronicle
 from tests.guarantees.kit import Lines, notes, open_gate, payloads, times_run, until
 
 pytestmark = pytest.mark.cluster
@@ -25,6 +27,19 @@ def test_what_was_accepted_survives_the_death_of_every_process(make_swarm):
     again = [task for task, times in times_run(notes(log)).items() if times > 1]
     assert len(again) <= 2  # what was in hand
     world.check_one_outcome_each(4000)
+    assert chronicle.violations(world.kept(), [bulk], [log]) == []
+    _check_that_a_loss_would_show(world, bulk)
+
+
+def _check_that_a_loss_would_show(world, bulk):
+    """What the journals hold of some tasks is withheld, or doubled: the checker says so."""
+    kept = list(world.kept())
+    lost, doubled, *others = kept
+    doubled = msgspec.structs.replace(doubled, outcomes=2)
+    found = chronicle.violations([doubled, *others], [bulk])
+    assert {(one.guarantee, one.task) for one in found} == {
+        ("G1", lost.task), ("G2", doubled.task),
+    }  # fmt: skip
 
 
 def test_what_was_queued_at_the_end_goes_on_when_the_swarm_is_up_again(make_swarm):

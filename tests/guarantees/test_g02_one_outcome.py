@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.guarantees import chronicle
 from tests.guarantees.kit import Lines, World, notes, payloads, times_run, until
 
 pytestmark = pytest.mark.cluster
@@ -73,6 +74,7 @@ def test_every_part_but_workers_is_killed_in_turn_while_tasks_flow(make_swarm):
     for bulk in flow.bulks:
         assert list(bulk.results(timeout_s=100)) == list(range(CHUNK))
     world.check_one_outcome_each(tasks)
+    assert chronicle.violations(world.kept(), flow.bulks, [flow.log]) == []
     # and no worker died: what they finished was never run again (G3, G6)
     times = times_run(notes(flow.log))
     assert len(times) == tasks

@@ -32,6 +32,7 @@ from chimera.store.journal import schema
 from chimera.store.protocol import Receipt
 from chimera.swarm.reports import LeaderReport, Owner, TakeOrder, WorkerInfo
 from chimera.swarm.spec import leader_config
+from tests.guarantees import chronicle
 from tests.guarantees.kit import (
     HANDLERS,
     Lines,
@@ -196,6 +197,7 @@ def test_a_leader_that_is_stopped_is_ended_and_its_journals_move(make_swarm):
     now = {shard.shard: shard.epoch for one in world.region().leaders for shard in one.shards}
     assert all(now[shard] > epoch for shard, epoch in epochs.items())
     world.check_one_outcome_each(3000)
+    assert chronicle.violations(world.kept(), [bulk], [log]) == []
 
 
 def test_a_leader_that_is_stopped_while_it_writes_loses_its_journals_too(make_swarm):
@@ -229,6 +231,7 @@ def test_a_leader_that_is_stopped_while_it_writes_loses_its_journals_too(make_sw
     for bulk in bulks:
         assert list(bulk.results(timeout_s=100)) == list(range(4000))
     world.check_one_outcome_each(4000 * len(bulks))
+    assert chronicle.violations(world.kept(), bulks) == []
 
 
 def _signal(process: Owner, number: int) -> None:

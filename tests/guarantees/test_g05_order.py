@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.guarantees import chronicle
 from tests.guarantees.kit import Lines, Note, World, notes, until
 
 pytestmark = pytest.mark.cluster
@@ -22,13 +23,17 @@ def _submit(world: World) -> Any:
         "flaky",
         [
             {
-                "log": str(world.dir / f"key-{n % KEYS}"), "key": f"key-{n % KEYS}",
-                "n": n // KEYS, "fails": int(n % 9 == 4), "ms": 2,
+                "log": str(world.dir / f"key-{n % KEYS}"), "n": n // KEYS,
+                "fails": int(n % 9 == 4), "ms": 2,
             }
             for n in range(KEYS * EACH)
         ],
-        key=lambda payload: payload["key"],
+        key=_keys(),
     )  # fmt: skip
+
+
+def _keys() -> list[str]:
+    return [f"key-{n % KEYS}" for n in range(KEYS * EACH)]
 
 
 def _logs(world: World) -> list[Path]:
@@ -62,6 +67,7 @@ def test_order_holds_through_retries_and_a_leaders_death(make_swarm):
         # one at a time, and nothing finished was run again
         assert [one.n for one in found if one.event == "ended"] == [str(n) for n in range(EACH)]
     world.check_one_outcome_each(KEYS * EACH)
+    assert chronicle.violations(world.kept(), [bulk], _logs(world), _keys()) == []
 
 
 def test_order_holds_through_a_workers_death(swarm):

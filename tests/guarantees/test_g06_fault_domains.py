@@ -8,6 +8,7 @@ import signal
 
 import pytest
 
+from tests.guarantees import chronicle
 from tests.guarantees.kit import Lines, notes, payloads, times_run, until
 
 pytestmark = pytest.mark.cluster
@@ -49,6 +50,7 @@ def test_a_killed_leaders_workers_go_on_and_nothing_finished_is_run_again(make_s
     assert set(times_run(ran).values()) == {1}
     assert worker.process.pid in {one.pid for one in ran[killed_at:]}
     world.check_one_outcome_each(4000)
+    assert chronicle.violations(world.kept(), [bulk], [log]) == []
 
 
 @pytest.mark.parametrize("part", ["coordinator", "orchestrator"])

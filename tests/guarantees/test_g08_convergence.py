@@ -7,6 +7,7 @@ import pytest
 from chimera import names
 from chimera.actors import boot
 from chimera.swarm.spec import RegionSpec
+from tests.guarantees import chronicle
 from tests.guarantees.kit import Lines, payloads, until
 
 pytestmark = pytest.mark.cluster
@@ -34,6 +35,7 @@ def test_whatever_is_killed_at_once_the_swarm_becomes_what_its_spec_says(make_sw
         status.process.pid, *(one.pid for one in status.processes())
     }  # fmt: skip
     world.check_one_outcome_each(2000)
+    assert chronicle.violations(world.kept(), [bulk], [world.dir / "log"]) == []
 
 
 def test_a_spec_of_another_size_is_reached_while_tasks_flow(make_swarm):
@@ -49,6 +51,7 @@ def test_a_spec_of_another_size_is_reached_while_tasks_flow(make_swarm):
     for bulk in bulks:
         assert list(bulk.results(timeout_s=100)) == list(range(2000))
     world.check_one_outcome_each(6000)
+    assert chronicle.violations(world.kept(), bulks, [world.dir / "log"]) == []
 
 
 def _sized(spec, leaders, workers):

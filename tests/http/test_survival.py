@@ -6,24 +6,21 @@ import contextlib
 import itertools
 import os
 import signal
-import sqlite3
 import subprocess
 import threading
 import time
 import uuid
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 import requests
 
-from benchmarks.ledger import journals
+from benchmarks import ledger
 from chimera.actors import boot
 from chimera.errors import ChimeraError
 from chimera.serve import deployment
 from chimera.sim import history
 from chimera.sim.history import Acknowledged, Ended, Seen, Started, Submitted
-from chimera.store.journal import SqliteJournal
 from tests.guarantees.kit import until
 from tests.http.kit import DEADLINE_S, SWARM, edge_processes
 
@@ -184,7 +181,7 @@ def test_kills_lose_and_double_nothing(api, spec, tmp_path):
         what, id_, at = line.split()
         ran = Started(id_, "", float(at)) if what == "began" else Ended(id_, "", float(at))
         records.append(ran)
-    kept = [one for one in stored(Path(spec.data_dir), tmp_path) if one.task in ids]
+    kept = [one for one in ledger.kept(Path(spec.data_dir), SWARM) if one.task in ids]
     assert history.violations(records, kept, tolerance_s=0.1) == []
     check_metrics(api)
 
@@ -199,20 +196,6 @@ def outcome_of(api, id_) -> str:
         assert answer.status_code in CLEAR, answer.text
         assert time.monotonic() < end, answer.text
         time.sleep(0.1)
-
-
-def stored(data_dir: Path, where: Path):
-    """What copies of the journals hold."""
-    for path in journals(data_dir):
-        copy = where / path.name
-        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
-            source.backup(target)
-        shard = int(path.stem.rpartition("-")[2])
-        journal = SqliteJournal(str(copy), shard, fsync=False, swarm_id=SWARM, ballast_bytes=0)
-        try:
-            yield from history.stored(journal)
-        finally:
-            journal.close()
 
 
 def check_metrics(api):

@@ -20,6 +20,7 @@ from chimera.errors import HandlerLoadError, InvalidRequest, NotFound, TaskFaile
 from chimera.swarm import orders
 from chimera.swarm import spec as specs
 from chimera.swarm.reports import SwarmStatus
+from tests.guarantees import chronicle
 from tests.guarantees.kit import Lines, World, notes, open_gate, payloads, until
 
 pytestmark = pytest.mark.cluster
@@ -93,6 +94,7 @@ class Load:
         self.stop()
         for bulk in self.bulks:
             assert list(bulk.results(timeout_s=WITHIN_S)) == list(range(self.EACH))
+        assert chronicle.violations(self.world.kept(), self.bulks, [self.log]) == []
         runs = Counter(note.task_id for note in notes(self.log))
         assert len(runs) == self.EACH * len(self.bulks)
         assert set(runs.values()) == {1}, "some were run again"
