@@ -10,10 +10,6 @@ import mmap
 import os
 from typing import NamedTuple
 
-import structlog
-
-log = structlog.get_logger()
-
 BYTES = 64
 #: ordinal: several tasks are in hand at once, or none just now
 UNKNOWN = 0xFFFFFFFF
@@ -57,7 +53,9 @@ class BoardWriter:
                 finally:
                     os.close(descriptor)
             except OSError as error:
-                log.warning("no_board", path=self.path, fault=str(error))
+                import structlog  # brings much, and is rarely needed
+
+                structlog.get_logger().warning("no_board", path=self.path, fault=str(error))
                 self.path = ""
         return mmap.mmap(-1, BYTES)
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from chimera.actors.schemas import known_to
-from chimera.bus.connect import connect
-from chimera.contracts.codec import Codec
-from chimera.traffic.intake import Broker
-from chimera.traffic.records import Writer
-from chimera.traffic.topics import topics
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from chimera.traffic.intake import Broker
 
 
 def open_broker(
@@ -17,6 +15,14 @@ def open_broker(
 
     `registry` is the URL of the schema registry; empty: the swarm's own.
     """
+    # codecs and what they need take a tenth of a leader's start: a swarm without a broker has none
+    from chimera.actors.schemas import known_to
+    from chimera.bus.connect import connect
+    from chimera.contracts.codec import Codec
+    from chimera.traffic.intake import Broker
+    from chimera.traffic.records import Writer
+    from chimera.traffic.topics import topics
+
     codec = Codec(known_to(swarm, registry))
     source = f"/chimera/{swarm}/{name}"
     return Broker(connect(url), topics(swarm, shards, readers), codec, Writer(codec), source)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 
@@ -15,7 +15,6 @@ from chimera.actors.cluster import Cluster, myself, own_name
 from chimera.actors.coordinator_hands import Hands
 from chimera.actors.coordinator_loop import Loop
 from chimera.actors.guard import Guard
-from chimera.actors.newsroom import Newsroom
 from chimera.actors.teardown import end_region
 from chimera.errors import StaleTerm
 from chimera.store.control import ControlStore, Term
@@ -26,6 +25,9 @@ from chimera.swarm.coordinator.events import Planned
 from chimera.swarm.reports import CoordinatorConfig, Placement, RegionReport
 from chimera.swarm.rosters import Known
 from chimera.swarm.spec import from_dict, region_plan
+
+if TYPE_CHECKING:
+    from chimera.actors.newsroom import Newsroom
 
 #: for the loop to take in a new spec and make it durable, seconds
 CONFIGURE_S = 10.0
@@ -106,6 +108,8 @@ class Coordinator:
         spec = self._spec
         if not spec.bus:
             return None
+        from chimera.actors.newsroom import Newsroom
+
         return Newsroom(
             open_broker(
                 spec.bus, spec.name, spec.shards, spec.readers, self._name, registry=spec.registry

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
-import structlog
 
 from chimera.actors.attempts import (
     CANCELLED,
@@ -40,8 +39,6 @@ from chimera.frames.outcome import Failure
 from chimera.store.blobs import Blobs
 from chimera.swarm.policy import TaskPolicy
 from chimera.swarm.worker import Fate
-
-log = structlog.get_logger()
 
 #: policies with a frame's own options that are remembered, at most
 _POLICIES_MAX = 1000
@@ -268,7 +265,9 @@ def _items(bundles: Iterable[bytes]) -> Iterator[bundle.Dispatch]:
             yield from bundle.dispatches(blob)
         except CorruptFrame as fault:
             # what was in the rest is not known: its sender finds no outcome of it in the reply
-            log.error("dispatch_cut_short", fault=fault.message)
+            import structlog  # brings much, and is rarely needed
+
+            structlog.get_logger().error("dispatch_cut_short", fault=fault.message)
 
 
 def believable_count(frame: bytes) -> int:

@@ -25,7 +25,6 @@ from chimera import names
 from chimera.actors import processes
 from chimera.actors.broker import open_broker
 from chimera.actors.cluster import Cluster, own_name
-from chimera.actors.newsroom import Newsroom
 from chimera.actors.orchestrator_hands import Hands
 from chimera.actors.schemas import SchemaHome
 from chimera.errors import (
@@ -295,6 +294,8 @@ class Orchestrator:
             bus = open_broker(
                 spec.bus, spec.name, spec.shards, spec.readers, self._name, registry=spec.registry
             )
+            from chimera.actors.newsroom import Newsroom
+
             Newsroom(bus, self._name, store)
         return begun[1:]
 

@@ -7,20 +7,20 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from chimera.actors.broker import open_broker
 from chimera.actors.shards import Shards
 from chimera.actors.waiters import Waiters
-from chimera.client.contracts import Contracts
-from chimera.client.encode import Inline
 from chimera.errors import ChimeraError, Fenced, InvalidRequest, NotOwner, Unavailable
 from chimera.store.blobs import Blobs
 from chimera.swarm.policy import TaskPolicy
 from chimera.swarm.reports import LeaderConfig
-from chimera.traffic.intake import Intake
-from chimera.traffic.outbox import Outbox
 from chimera.traffic.receipts import Receipts, Sender, Told
 from chimera.traffic.topics import GROUP
+
+if TYPE_CHECKING:
+    from chimera.client.contracts import Contracts
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ LAG_ANSWER_S = 5.0
 class Traffic:
     """Threads that take in and publish, two for each shard that is served here.
 
-    Without a broker it has nothing to do.
+    Without a broker it has nothing to do, and imports nothing of what it would do it with.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Traffic:
         self._mend = mend
         self._receipts = Receipts()
         self._stopping = threading.Event()
-        self._contracts = Contracts()
+        self._contracts: Contracts | None = None
         self._blobs: Blobs | None = None
         self._lock = threading.Lock()
         self._counters: Counter[str] = Counter()
@@ -154,6 +154,8 @@ class Traffic:
         self._stopping.wait(min(wait_s, AGAIN_S))
 
     def _take_in(self, shard: int, goes_on: Callable[[], bool], key: str) -> None:
+        from chimera.traffic.intake import Intake
+
         assert self._broker is not None
         intake = Intake(
             shard, self._broker, self._shards, self._receipts, self._inline, self._check
@@ -179,6 +181,8 @@ class Traffic:
             intake.close(CLOSE_S)
 
     def _publish(self, shard: int, goes_on: Callable[[], bool], key: str) -> None:
+        from chimera.traffic.outbox import Outbox
+
         assert self._broker is not None
         outbox = Outbox(self._shards.journal(shard), self._broker)
         while goes_on():
@@ -190,6 +194,8 @@ class Traffic:
                 self._waiters.wait_for_turn(shard, turn, POLL_S)
 
     def _inline(self, body: bytes) -> tuple[bytes, bool]:
+        from chimera.client.encode import Inline
+
         return Inline(self._put, self._config.payload_max_bytes).one(body)
 
     def _put(self, data: bytes) -> bytes:
@@ -199,6 +205,11 @@ class Traffic:
         return self._blobs.put(data)
 
     def _check(self, policy: TaskPolicy, value: object) -> None:
+        from chimera.client.contracts import Contracts
+
+        with self._lock:
+            if self._contracts is None:
+                self._contracts = Contracts()
         check = self._contracts.check(policy)
         if check is not None:
             check(value)

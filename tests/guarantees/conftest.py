@@ -42,7 +42,7 @@ class _Shared:
             world.down()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def _shared(ray_cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Shared]:
     shared = _Shared(lambda: tmp_path_factory.mktemp("swarm"))
     yield shared

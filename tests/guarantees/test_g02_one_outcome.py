@@ -12,10 +12,10 @@ from tests.guarantees.kit import Lines, World, notes, payloads, times_run, until
 
 pytestmark = pytest.mark.cluster
 
-TASKS = 200_000
-CHUNK = 5_000
+TASKS = 30_000
+CHUNK = 2_000
 #: tasks that are submitted ahead of the workers, at most
-AHEAD = 30_000
+AHEAD = 10_000
 
 
 class Flow:
@@ -35,7 +35,7 @@ class Flow:
         ran = Lines(self.log)
         try:
             while len(self.bulks) * CHUNK < TASKS or not self._enough.is_set():
-                more = payloads(CHUNK, self.log, ms=0.02)
+                more = payloads(CHUNK, self.log, ms=1)
                 self.bulks.append(self.world.client.submit_many("work", more, timeout_s=60))
                 until(lambda: len(self.bulks) * CHUNK - ran() < AHEAD)
         except BaseException as fault:

@@ -83,14 +83,19 @@ def _uuid() -> str:
     return text
 
 
+def program() -> Path:
+    """Where its jars are; skips where it cannot be run."""
+    return jars(f"kafka-{VERSION}", [
+        f"org.apache.kafka:kafka_2.13:{VERSION}", "org.slf4j:slf4j-simple:1.7.36",
+    ])  # fmt: skip
+
+
 class Kafka:
     """A cluster; its nodes can be killed and started again."""
 
     def __init__(self, directory: Path, nodes: int = 1) -> None:
         self._dir = directory
-        self._jars = jars(f"kafka-{VERSION}", [
-            f"org.apache.kafka:kafka_2.13:{VERSION}", "org.slf4j:slf4j-simple:1.7.36",
-        ])  # fmt: skip
+        self._jars = program()
         self.certificates: Certificates = issue(directory)
         ports = free_ports(5 * nodes)
         kinds = ("plain", "behind", "proxy", "secure", "controller")

@@ -30,6 +30,13 @@ def binaries() -> Path | None:
     return found[-1].parent if found else None
 
 
+def programs() -> Path:
+    """The same; skips where none is installed."""
+    if (found := binaries()) is None:
+        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
+    return found
+
+
 class Postgres:
     """A server, started and stopped at will; its data stays."""
 
@@ -137,12 +144,10 @@ async def _connected(url: str, work: Callable[[Any], Any]) -> Any:
 @contextlib.contextmanager
 def prepared(*settings: str) -> Iterator[Postgres]:
     """A server without data, which is gone afterwards; skips where none is installed."""
-    programs = binaries()
-    if programs is None:
-        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
+    found = programs()
     # not below a directory that only one user may enter
     home = Path(tempfile.mkdtemp(prefix="chimera-postgres-", dir="/tmp"))
-    server = Postgres(home, programs, *settings)
+    server = Postgres(home, found, *settings)
     try:
         yield server
     finally:

@@ -42,13 +42,24 @@ from chimera.swarm.reports import LeaderConfig, TakeOrder
 AT = unix_ms()
 
 
+def imported(*names: str) -> set[str]:
+    """All that is imported with these modules of actors, in a process of its own."""
+    code = f"import sys, {', '.join(f'chimera.actors.{name}' for name in names)}"
+    command = [sys.executable, "-c", f"{code}; print(*sys.modules)"]
+    found = subprocess.run(command, check=True, capture_output=True, text=True)
+    return set(found.stdout.split())
+
+
 def test_a_workers_handle_of_its_leader_brings_none_of_the_leaders_parts() -> None:
-    code = "import sys, chimera.actors.worker, chimera.actors.leader; print(*sys.modules)"
-    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    imported = set(found.stdout.split())
-    assert imported >= {"chimera.actors.leader", "ray"}
+    found = imported("worker", "leader")
+    assert "ray" in found
     parts = {"actors.shards", "actors.traffic", "swarm.leader", "store.journal", "client"}
-    assert imported.isdisjoint(f"chimera.{part}" for part in parts)
+    assert found.isdisjoint(f"chimera.{part}" for part in parts)
+
+
+def test_what_only_a_broker_needs_is_not_imported_without_one() -> None:
+    found = imported("coordinator", "house", "leader_loop", "traffic")
+    assert found.isdisjoint({"fastavro", "httpx2", "chimera.contracts", "chimera.bus.connect"})
 
 
 @pytest.fixture
