@@ -127,28 +127,27 @@ def _victims(swarm: rig.Swarm) -> Iterator[tuple[str, Owner | None]]:
 
 
 def _control(
-    document: Document, data_dir: Path, settings: Settings, how: str, bulk: int, rate: float
+    document: Document, swarm: rig.Swarm, settings: Settings, how: str, bulk: int, rate: float
 ) -> None:
     """Rates before and right after a kill, beside the same with nobody killed."""
     changes: dict[str, list[float]] = {"nobody": [], "coordinator": [], "orchestrator": []}
     window_s = 4 * settings.seconds
     rounds = max(settings.pairs // 12, settings.pick(5, 1))
-    with rig.swarm(data_dir) as swarm:
-        traffic = Traffic.remote(swarm.name)
-        running = traffic.noop.remote(bulk, rate)
-        _rate(traffic, window_s)
-        for _ in range(rounds):
-            for name, owner in _victims(swarm):
-                before = _rate(traffic, window_s)
-                if owner is not None:
-                    rig.kill(owner)
-                after = _rate(traffic, window_s)
-                changes[name].append(100 * (after / before - 1))
-                print(f"{name} killed, {how}: {before:,.0f}/s, then {after:,.0f}/s", flush=True)
-                rig.until(lambda: _is_ready(swarm), 60, "ready swarm", look_s=0.2)
-        ray.get(traffic.stop.remote())
-        ray.get(running)
-        ray.kill(traffic)
+    traffic = Traffic.remote(swarm.name)
+    running = traffic.noop.remote(bulk, rate)
+    _rate(traffic, window_s)
+    for _ in range(rounds):
+        for name, owner in _victims(swarm):
+            before = _rate(traffic, window_s)
+            if owner is not None:
+                rig.kill(owner)
+            after = _rate(traffic, window_s)
+            changes[name].append(100 * (after / before - 1))
+            print(f"{name} killed, {how}: {before:,.0f}/s, then {after:,.0f}/s", flush=True)
+            rig.until(lambda: _is_ready(swarm), 60, "ready swarm", look_s=0.2)
+    ray.get(traffic.stop.remote())
+    ray.get(running)
+    ray.kill(traffic)
     for name, found in changes.items():
         document.add(f"{name} killed, {how}: change over {window_s:.1f} s", "%", found)
     calm = median(changes["nobody"])
@@ -166,7 +165,7 @@ def _is_ready(swarm: rig.Swarm) -> bool:
 
 
 def run(document: Document, settings: Settings) -> None:
-    """Leaders, then workers, then those above them, each on a swarm of its own."""
+    """Leaders, then workers, then those above them, each kind on a swarm of its own."""
     with rig.ray_cluster(settings.data_dir) as data_dir:
         if settings.has("leaders"):
             leaders.run(document, data_dir, settings)
@@ -175,5 +174,6 @@ def run(document: Document, settings: Settings) -> None:
         if settings.has("control"):
             # a new process takes its share of two busy cores for a second or two, whatever it is
             # for; at a moderate rate only what waits for the killed one shows
-            _control(document, data_dir, settings, "at 50 k/s", 5_000, 50_000)
-            _control(document, data_dir, settings, "full load", BULK, float("inf"))
+            with rig.swarm(data_dir) as swarm:
+                _control(document, swarm, settings, "at 50 k/s", 5_000, 50_000)
+                _control(document, swarm, settings, "full load", BULK, float("inf"))

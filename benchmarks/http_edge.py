@@ -36,7 +36,7 @@ SCRAPE_S = 5.0
 #: and in this benchmark, where a look each five seconds would be lost in the noise
 OFTEN_S = 0.5
 #: for which the processor is watched while nothing is asked of anybody, seconds
-REST_S = 4.0
+REST_S = 4
 #: for routes to be known everywhere, seconds
 READY_S = 60.0
 
@@ -165,10 +165,11 @@ class Edge:
     def rest(self) -> None:
         """See what is taken while nothing is asked, which no request shall be charged with."""
         self.calm()
+        rest_s = self._settings.pick(REST_S, 1)
         before = _cpu()
-        time.sleep(REST_S)
+        time.sleep(rest_s)
         spent = _cpu().since(before)
-        self._rest = Spent(spent.edge / REST_S, spent.swarm / REST_S)
+        self._rest = Spent(spent.edge / rest_s, spent.swarm / rest_s)
 
     @contextlib.contextmanager
     def _scraped(self) -> Iterator[None]:

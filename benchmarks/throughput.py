@@ -18,6 +18,8 @@ from benchmarks.common import Document, Settings, median, ratios
 #: tasks of one measurement, at most: what is recorded stays on the disk until the end
 COUNT_MAX = 400_000
 CLIENTS = 8
+#: as a part of the usual first runs, those of a quick look
+FEW = 10
 #: the first gate of the budget, and where it stops to grow with plain Ray's own rate
 RATIO = 200.0
 RATE = 200_000.0
@@ -45,12 +47,13 @@ class Side:
     count_max: int = COUNT_MAX
     count: int = 0
 
-    def calibrate(self, seconds: float) -> None:
+    def calibrate(self, settings: Settings) -> None:
         """Find how many tasks take `seconds`: once to warm up, once to know."""
-        span = self.do(self.first)
+        first = max(self.first // settings.pick(1, FEW), 10)
+        span = self.do(first)
         for _ in range(2):
-            self.count = min(max(int(span.rate * seconds), 10), self.count_max)
-            span = self.do(min(self.count, 5 * self.first))
+            self.count = min(max(int(span.rate * settings.seconds), 10), self.count_max)
+            span = self.do(min(self.count, 5 * first))
 
 
 @dataclass
@@ -68,9 +71,9 @@ class Case:
         self.call_rates: list[float] = []
         self.spans: list[Span] = []
 
-    def calibrate(self, seconds: float) -> None:
+    def calibrate(self, settings: Settings) -> None:
         for side in (self.tasks, self.calls, self.ours):
-            side.calibrate(seconds)
+            side.calibrate(settings)
 
     def pair(self) -> None:
         """Measure each, one right after the other."""
@@ -115,7 +118,7 @@ def cases(swarm: rig.Swarm, actors: Sequence[Any], many: Sequence[Any]) -> dict[
 
     def each(verb: Callable[[Any, int], Any], first: int) -> Side:
         def do(count: int) -> Span:
-            share = max(count // CLIENTS, 1)
+            share = max(count // len(many), 1)
             return clients.together(ray.get([verb(client, share) for client in many]))
 
         return Side(do, first)
@@ -132,7 +135,7 @@ def cases(swarm: rig.Swarm, actors: Sequence[Any], many: Sequence[Any]) -> dict[
         "10KiB": Case("10 KiB", ours(small, 1000, 20_000), tasks(small), calls(small)),
         "1MiB": Case("1 MiB", ours(large, 16, 100), tasks(large, 16, 100), calls(large, 16, 100)),
         "clients": Case(
-            f"no-op, {CLIENTS} clients",
+            f"no-op, {len(many)} clients",
             each(lambda client, count: client.read.remote(NOOP, count), 40_000),
             each(lambda client, count: client.tasks.remote(NOOP, count), 800),
             each(lambda client, count: client.calls.remote(list(actors), NOOP, count), 800),
@@ -145,7 +148,9 @@ def _measure(document: Document, data_dir: Path, fsync: bool, settings: Settings
     with rig.swarm(data_dir, fsync=fsync) as swarm:
         actors = [clients.Plain.remote() for _ in range(2)]
         many = [
-            clients.Client.remote(swarm.name) for _ in range(CLIENTS) if settings.has("clients")
+            clients.Client.remote(swarm.name)
+            for _ in range(settings.pick(CLIENTS, 2))
+            if settings.has("clients")
         ]
         ray.get([client.__ray_ready__.remote() for client in many])
         every = cases(swarm, actors, many)
@@ -153,7 +158,7 @@ def _measure(document: Document, data_dir: Path, fsync: bool, settings: Settings
             part: case for part, case in every.items() if part == "no-op" or settings.has(part)
         }
         for case in found.values():
-            case.calibrate(settings.seconds)
+            case.calibrate(settings)
         for _ in range(settings.pairs):
             for case in found.values():
                 case.pair()
