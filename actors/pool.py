@@ -5,6 +5,7 @@ Every answer becomes an event in the leader's inbox; nothing here waits for a wo
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -14,6 +15,7 @@ from typing import Any
 
 from chimera.actors import board, processes
 from chimera.actors.cluster import ActorGone, Cluster
+from chimera.actors.processes import Ended
 from chimera.actors.watch import Watch
 from chimera.errors import ChimeraError
 from chimera.frames import bundle
@@ -172,18 +174,25 @@ class Pool:
             processes.end(link.process, policy=_AT_ONCE)  # P15: known dead, before keys go on
         if link.watch is not None:
             link.watch.stop()
-        last = _board(link.board) if link.board else None
+        last = board.read(link.board) if link.board else None
         self._links.pop(name, None)
         if link.own and link.board:
-            try:
+            with contextlib.suppress(OSError):
                 os.unlink(link.board)
-            except OSError:
-                pass
-        self._tell(events.WorkerLost(name, last))
+        self._tell(events.WorkerLost(name, None if last is None else events.Board(*last)))
 
     def kill(self, name: str) -> None:
         """End a worker's process now; `WorkerLost` follows."""
-        self._lost(name, ActorGone("killed"))
+        threading.Thread(target=self._kill, args=(name,), name=f"kill-{name}", daemon=True).start()
+
+    def _kill(self, name: str) -> None:
+        link = self._links.get(name)
+        process = link.process if link is not None else None
+        if process is None or processes.end(process, policy=_AT_ONCE) is not Ended.ELSEWHERE:
+            self._bury(name)
+        elif link is not None:
+            with contextlib.suppress(ChimeraError):  # its loss is told when Ray knows of it
+                self._cluster.kill(link.handle)
 
     def retire(self, name: str) -> None:
         """Let an idle worker go."""
@@ -195,9 +204,9 @@ class Pool:
         """What the boards of own workers say now."""
         out: dict[str, events.Board] = {}
         for name, link in list(self._links.items()):
-            found = _board(link.board) if link.own and link.board else None
+            found = board.read(link.board) if link.own and link.board else None
             if found is not None:
-                out[name] = found
+                out[name] = events.Board(*found)
         return out
 
     def infos(self) -> tuple[WorkerInfo, ...]:
@@ -375,10 +384,8 @@ class Pool:
             if link.own:
                 if link.watch is not None:
                     link.watch.stop()
-                try:
+                with contextlib.suppress(ChimeraError):  # gone already
                     self._cluster.kill(link.handle, deadline_s)
-                except ChimeraError:
-                    pass  # gone already
                 if link.process is not None:
                     processes.end(link.process, policy=processes.AFTER_RAY)
                 self._links.pop(name, None)
@@ -389,10 +396,3 @@ def arrived(bundles: Sequence[bytes]) -> tuple[Arrived, ...]:
     return tuple(
         Arrived(reply.serial, reply.frame) for blob in bundles for reply in bundle.replies(blob)
     )
-
-
-def _board(path: str) -> events.Board | None:
-    found = board.read(path)
-    if found is None:
-        return None
-    return events.Board(found.dispatch, found.ordinal, found.heartbeats)

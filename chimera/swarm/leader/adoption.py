@@ -9,15 +9,15 @@ dead (P15); tasks without go on.
 from __future__ import annotations
 
 from chimera.frames import outcome
-from chimera.swarm.leader import dispatch
+from chimera.swarm.leader import dispatch, overstay
 from chimera.swarm.leader.dispatch import CANCELLED_BODY
 from chimera.swarm.leader.drafts import Drafts
 from chimera.swarm.leader.effects import Effect, PollHeld, TellCancelled
 from chimera.swarm.leader.events import Arrived, Held, Instant, NewFrame
-from chimera.swarm.leader.intake import Range, hold_keys, out_of_stash, pieces_of, unstash
+from chimera.swarm.leader.intake import Range, hold_keys, out_of_stash, pieces_of, rest, unstash
 from chimera.swarm.leader.ready import Piece
 from chimera.swarm.leader.settle import take_in
-from chimera.swarm.leader.state import POLL_S, Flight, Shard, State
+from chimera.swarm.leader.state import POLL_S, Shard, State
 
 #: states of a task that are no outcome
 _NO_OUTCOME = (outcome.OPEN, outcome.ATTEMPT_FAILED)
@@ -32,8 +32,11 @@ def on_held(state: State, event: Held, now: Instant) -> list[Effect]:
     shard.asking.discard(event.worker)
     if event.silent:
         shard.silent.add(event.worker)
-        return _serve_if_asked(state, shard, now)
-    shard.silent.discard(event.worker)
+        late = overstay.watch(state, shard, event.worker, now)
+        return late + _serve_if_asked(state, shard, now)
+    if event.worker in shard.silent:
+        shard.silent.discard(event.worker)
+        overstay.forget(shard, event.worker)
     state.declare(event.policies)
     fresh = _unseen(shard, event)
     done = [r for item in fresh for r in _ended(item.frame)]
@@ -47,10 +50,11 @@ def on_held(state: State, event: Held, now: Instant) -> list[Effect]:
     if away:
         shard.away[event.worker] = away
     settled = [r for item in fresh for r in _settled(item.frame, had)]
-    _give_back(state, shard, _rest(had, settled + running))
+    _give_back(state, shard, drafts, rest(had, settled + running))
     out = _note_strays(shard, drafts, event.worker, away, running, fresh)
     if event.worker not in shard.away and event.worker not in shard.strays:
         del shard.seen[event.worker]
+    out += overstay.watch(state, shard, event.worker, now)
     if shard.phase == "adopting":
         return drafts.effects() + out + _serve_if_asked(state, shard, now)
     if not shard.silent:
@@ -113,14 +117,6 @@ def _within(pieces: list[Piece], ranges: list[Range]) -> list[Piece]:
     ]
 
 
-def _rest(pieces: list[Piece], ranges: list[Range]) -> list[Piece]:
-    """The parts of pieces that lie in none of the ranges."""
-    if not pieces:
-        return []
-    number = pieces[0].shard
-    return Flight(0, pieces, 0, 0.0, 0.0).rest([(number, a, b) for a, b in ranges])
-
-
 # what waits here, and is in a former worker's hands
 
 
@@ -134,7 +130,7 @@ def _take_out(
     """Take tasks out of whatever they wait in; their keys are busy from now on."""
     found = out_of_stash(state, shard, ranges)
     found += _within(shard.back, ranges)
-    shard.back = _rest(shard.back, ranges)
+    shard.back = rest(shard.back, ranges)
     if shard.phase != "adopting":
         # tasks without keys did not wait for a worker that was silent
         unknown = [r for r in ranges if not _within(had + found, [r])]
@@ -158,10 +154,13 @@ def _take_out(
     return found
 
 
-def _give_back(state: State, shard: Shard, pieces: list[Piece]) -> None:
+def _give_back(state: State, shard: Shard, drafts: Drafts, pieces: list[Piece]) -> None:
     """What a former worker did not run after all; another one may have run it since."""
-    for piece in pieces:
-        if shard.phase == "adopting" or (shard.silent and piece.keys is not None):
+    if shard.phase == "adopting":
+        shard.back += pieces  # those to be cancelled end when it is served
+        return
+    for piece in dispatch.without_cancelled(state, drafts, pieces):
+        if shard.silent and piece.keys is not None:
             shard.back.append(piece)
         else:
             dispatch.give_back(state, [piece])
@@ -224,6 +223,7 @@ def serve(state: State, shard: Shard, now: Instant) -> list[Effect]:
     _end_cancelled(shard, drafts, cancelled)
     for piece in out_of_stash(state, shard, [(p, p + 1) for p in cancelled]):
         hold_keys(shard, piece)
+    shard.back = rest(shard.back, [(p, p + 1) for p in cancelled])
     unstash(state, shard)
     return drafts.effects() + dispatch.fill(state, now)
 
@@ -241,14 +241,21 @@ def poll_held(state: State, now: Instant) -> list[Effect]:
 
 
 def on_stranger_lost(state: State, name: str, now: Instant) -> list[Effect]:
-    """A worker is dead: what it ran for a former owner of our shards is run again, alone (P7)."""
+    """A worker is dead: what it ran for a former owner of our shards is run again, alone (P7).
+
+    It counts as an attempt where the worker was ended for the time that it took.
+    """
     out: list[Effect] = []
     drafts = Drafts(state)
     for shard in state.shards.values():
         pieces = shard.away.pop(name, [])
         for piece in pieces:
             shard.suspects.update(range(piece.first, piece.stop))
-        _give_back(state, shard, pieces)
+        if name in shard.overstayed:
+            overstay.count(drafts, shard, pieces, now)
+        else:
+            _give_back(state, shard, drafts, pieces)
+        overstay.forget(shard, name)
         _end_cancelled(shard, drafts, shard.strays.pop(name, set()))
         shard.seen.pop(name, None)
         shard.asking.discard(name)

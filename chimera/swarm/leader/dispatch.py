@@ -246,6 +246,11 @@ def reopen(state: State, drafts: Drafts, pieces: Iterable[Piece]) -> None:
 
     A worker that was told to cancel them has forgotten that with the flight (P9).
     """
+    give_back(state, without_cancelled(state, drafts, pieces))
+
+
+def without_cancelled(state: State, drafts: Drafts, pieces: Iterable[Piece]) -> list[Piece]:
+    """Of tasks that did not run, those that still are to: the others end as cancelled."""
     kept: list[Piece] = []
     for piece in pieces:
         shard = state.shards.get(piece.shard)
@@ -260,7 +265,7 @@ def reopen(state: State, drafts: Drafts, pieces: Iterable[Piece]) -> None:
             at = position + 1
         if at < piece.stop:
             kept.append(piece if at == piece.first else piece.part(at, piece.stop))
-    give_back(state, kept)
+    return kept
 
 
 def give_back(state: State, pieces: Iterable[Piece]) -> None:

@@ -17,7 +17,7 @@ from chimera.swarm.leader.events import (
     Quarantined,
 )
 from chimera.swarm.leader.ready import Piece
-from chimera.swarm.leader.state import AGE_S, EXPIRE_S, Shard, State
+from chimera.swarm.leader.state import AGE_S, EXPIRE_S, Flight, Shard, State
 
 #: [first, stop) positions
 Range = tuple[int, int]
@@ -119,6 +119,14 @@ def out_of_stash(state: State, shard: Shard, ranges: list[Range]) -> list[Piece]
             kept.append(frame)
     shard.stash = kept
     return found
+
+
+def rest(pieces: list[Piece], ranges: list[Range]) -> list[Piece]:
+    """The parts of a shard's pieces that lie in none of the ranges."""
+    if not pieces:
+        return []
+    number = pieces[0].shard
+    return Flight(0, pieces, 0, 0.0, 0.0).rest([(number, a, b) for a, b in ranges])
 
 
 def hold_keys(shard: Shard, piece: Piece) -> None:
@@ -228,6 +236,7 @@ def _end_waiting(
         shard.keys.drop_waiting(position)
         for piece in out_of_stash(state, shard, [(position, position + 1)]):
             hold_keys(shard, piece)
+        shard.back = rest(shard.back, [(position, position + 1)])
         for piece, parts in state.ready.remove(shard.number, position, position + 1):
             shard.keys.replaced(piece, parts)
             hold_keys(shard, piece.part(position, position + 1))

@@ -181,6 +181,9 @@ class Shard:
     polled_at: float = 0.0
     #: positions that former workers run and that are not to be run again, e.g. cancelled ones
     strays: dict[str, set[int]] = field(default_factory=dict)
+    #: since when a former worker is at what it is at, or says nothing
+    since: dict[str, float] = field(default_factory=dict)
+    overstayed: set[str] = field(default_factory=set)  #: of these, those that were ended for it
     #: serials that former workers told, while they are asked
     seen: dict[str, set[int]] = field(default_factory=dict)
     #: to be queued once adopted; later those with keys, behind a silent worker (P15)
@@ -259,6 +262,10 @@ class PolicyBook:
     def of(self, type: str) -> TaskPolicy:
         """The policy of a type, without a frame's own options."""
         return self.resolve(type, None, None)
+
+    def all(self) -> list[TaskPolicy]:
+        """The policies of all types that workers run."""
+        return [self.of(type) for type in self.declared]
 
     def resolve(
         self, type: str, priority: int | None, options: dict[str, Any] | None

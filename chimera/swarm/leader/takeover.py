@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from chimera.swarm.leader import dispatch
 from chimera.swarm.leader.adoption import serve
 from chimera.swarm.leader.effects import CloseShard, Effect, PollHeld
 from chimera.swarm.leader.events import Instant, ReleaseAsked, ShardLost, Taken
+from chimera.swarm.leader.intake import hold_keys, pieces_of
+from chimera.swarm.leader.ready import scoped
 from chimera.swarm.leader.state import Shard, State
 
 #: over every position in a shard
@@ -35,13 +39,30 @@ def on_taken(state: State, event: Taken, now: Instant) -> list[Effect]:
     state.counters["takeovers"] += 1
     shard.stash.extend(event.frames)
     shard.cancelling.update(event.cancelling)
-    shard.holding = list(event.holding)
+    _hold_cancelled(state, shard, event)
     shard.asking.update(asked)
     if not shard.asking:
         return serve(state, shard, now)
     shard.polling.update(asked)
     shard.polled_at = now.mono
     return [PollHeld(name, shard.number, shard.epoch) for name in asked]
+
+
+def _hold_cancelled(state: State, shard: Shard, event: Taken) -> None:
+    """What is to be cancelled runs elsewhere or not at all: its key is busy until that is recorded.
+
+    A retry among it waits for nothing any more.
+    """
+    for frame in event.frames:
+        stop = frame.position + frame.count
+        ranges = tuple((p, p + 1) for p in event.cancelling if frame.position <= p < stop)
+        for piece in pieces_of(state, shard, replace(frame, ranges=ranges)):
+            hold_keys(shard, piece)
+    for parked in event.holding:
+        if parked.position not in shard.cancelling:
+            shard.holding.append(parked)
+        elif parked.key is not None:
+            shard.keys.hold(parked.position, scoped(parked.tenant, parked.key))
 
 
 def on_shard_lost(state: State, event: ShardLost, now: Instant) -> list[Effect]:
