@@ -15,8 +15,9 @@ from chimera.sim.kernel import Kernel, Process
 from chimera.store.protocol import Single
 
 if TYPE_CHECKING:
+    from chimera.sim.batch import Batch
     from chimera.sim.disk import Disk
-    from chimera.sim.worker import Batch, WorkerProcess
+    from chimera.sim.worker import WorkerProcess
 
 #: a process that was in trouble this lately may be taken for dead, seconds
 TROUBLE_S = 12.0
@@ -43,7 +44,8 @@ class Attempts:
 
     def is_troubled(self, process: Process) -> bool:
         cut_at = self.kernel.cut_at.get(process.host, float("-inf"))
-        return process.paused or max(process.troubled_at, cut_at) > self.kernel.now - TROUBLE_S
+        lately = max(process.troubled_at, cut_at) > self.kernel.now - TROUBLE_S
+        return process.paused or process.stuck or lately
 
     def began(self, worker: WorkerProcess, batch: Batch, position: int, disk: Disk) -> None:
         """A handler begins. Raises Broken."""
@@ -72,7 +74,7 @@ class Attempts:
         self.failed[place] += not ok
 
     def died(self, place: Place) -> None:
-        """A worker died, and its board says that it was at this task."""
+        """A worker died at this task."""
         self.failed[place] += 1
 
     def recorded(self, shard: int, single: Single) -> None:

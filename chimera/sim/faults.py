@@ -15,6 +15,7 @@ import msgspec
 from chimera import names
 from chimera.sim.coordinator import CoordinatorProcess
 from chimera.sim.kernel import STORE, Process
+from chimera.sim.leader import LeaderProcess
 from chimera.sim.orchestrator import OrchestratorProcess
 from chimera.swarm.orchestrator.events import Operate
 from chimera.swarm.orders import Drain, Order, Pause, Resume, Scale
@@ -34,8 +35,15 @@ class Fault(msgspec.Struct, frozen=True):
 
 #: within which all faults of some seeds come: what heals one meets the next, seconds
 CROWDED_S = 1.5
+#: share of seeds in which handlers hang
+HANGS = 0.3
+#: how many of the attempts that begin next do, at most
+HANGS_MAX = 3
+#: share of seeds in which nobody adopts a dead leader's workers, which cannot end themselves
+STRANDS = 0.1
 TIERS = ("worker", "leader", "coordinator", "orchestrator")
-KINDS = (
+#: those of which each seed enables some
+_DRAWN = (
     *(f"kill_{tier}" for tier in TIERS),
     *(f"pause_{tier}" for tier in TIERS),
     *(f"slow_{tier}" for tier in TIERS[:3]),
@@ -43,6 +51,7 @@ KINDS = (
     "commit_unknown", "duplicate", "spawn_fails", "drain", "scale", "pause_type", "ghost",
     "drain_region", "store_cut", "kill_at_commit", "pause_taker",
 )  # fmt: skip
+KINDS = (*_DRAWN, "hang", "strand")
 #: kinds that come more often than the others
 _OFTEN = ("kill_worker", "kill_leader", "pause_leader", "pause_worker")
 
@@ -52,7 +61,7 @@ def draw(dice: random.Random, span_s: float, shared: bool = False) -> list[Fault
 
     On `shared` storage a region is cut off for long enough to be lost.
     """
-    enabled = [kind for kind in KINDS if dice.random() < 0.35]
+    enabled = [kind for kind in _DRAWN if dice.random() < 0.35]
     enabled += [kind for kind in _OFTEN if dice.random() < 0.5]
     lost = Fault(round(dice.uniform(2.0, 4.0), 3), "cut", dice.randrange(1 << 16), 6.0)
     found = [lost] if shared else []
@@ -71,6 +80,22 @@ def draw(dice: random.Random, span_s: float, shared: bool = False) -> list[Fault
         for _ in range(dice.randrange(2, 14))
     ]
     return sorted(found, key=lambda fault: fault.at)
+
+
+def draw_apart(seed: int, span_s: float) -> list[Fault]:
+    """What few seeds have, each by dice of its own: where it is off, nothing else changes."""
+    found: list[Fault] = []
+    dice = random.Random(f"hang {seed}")
+    if dice.random() < HANGS:
+        found += [
+            Fault(round(dice.uniform(2.0, span_s), 3), "hang", dice.randrange(1 << 16), 0.0)
+            for _ in range(dice.randrange(1, 4))
+        ]
+    dice = random.Random(f"strand {seed}")
+    if dice.random() < STRANDS:
+        at = round(dice.uniform(2.0, 2.5), 3)
+        found.append(Fault(at, "strand", dice.randrange(1 << 16), 9.0))
+    return found
 
 
 def strike(world: World, fault: Fault) -> None:
@@ -150,6 +175,23 @@ def _disk(world: World, fault: Fault, name: str, value: float | bool) -> None:
     before = type(value)(0)
     setattr(disk, name, value)
     world.kernel.after(fault.span_s, lambda: setattr(disk, name, before))
+
+
+def _hang(world: World, fault: Fault) -> None:
+    """The next handlers to begin never return; of some, no thread of their worker goes on."""
+    world.hangs += [bool(fault.pick >> 8 & 1)] * (1 + fault.pick % HANGS_MAX)
+
+
+def _strand(world: World, fault: Fault) -> None:
+    """A leader dies while its workers are stopped; one without shards, for nobody adopts those."""
+    leaders = [p for p in world.kernel.processes.values() if isinstance(p, LeaderProcess)]
+    leader = min(leaders, key=lambda one: (len(one.hosted), one.name), default=None)
+    if leader is None:
+        return
+    workers = [link.process for link in leader.links.values() if link.own]
+    world.kernel.kill(leader, "kill -9")
+    for worker in workers:
+        _on_process(world, "pause", worker, fault.span_s)
 
 
 def _duplicate(world: World, fault: Fault) -> None:
@@ -232,6 +274,8 @@ _STRIKES: dict[str, Callable[[World, Fault], None]] = {
     "disk_stall": lambda world, fault: _disk(world, fault, "stall_s", 0.4),
     "commit_unknown": lambda world, fault: _disk(world, fault, "unsure", 0.3),
     "duplicate": _duplicate,
+    "hang": _hang,
+    "strand": _strand,
     "spawn_fails": _spawn_fails,
     "kill_at_commit": lambda world, fault: _disk(world, fault, "deadly", True),
     "pause_taker": _pause_taker,

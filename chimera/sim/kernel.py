@@ -39,6 +39,7 @@ class Process:
     pid: int = 0
     alive: bool = True
     paused: bool = False
+    stuck: bool = False  #: it works, but does nothing of what it is told
     lag_s: float = 0.0  #: everything it is told comes so much later
     #: when it was last stopped, slowed or cut off, or its host was: it may be taken for dead
     troubled_at: float = float("-inf")
@@ -62,7 +63,7 @@ class Process:
         """Run it now, or when the process goes on."""
         if not self.alive:
             return
-        if self.paused:
+        if self.paused or self.stuck:
             self.backlog.append(work)
         else:
             work()

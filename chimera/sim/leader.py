@@ -111,8 +111,7 @@ class LeaderProcess(Shelf):
             case effects.Spawn(worker):
                 self.spawn_soon(worker)
             case effects.Kill(worker):
-                self.kernel.counters["worker_killed"] += 1
-                self.lose(worker)
+                self.end_worker(worker)
             case effects.Retire(worker):
                 self.tell(worker, lambda process: process.retire())
             case effects.CloseShard(shard):
@@ -286,9 +285,7 @@ class LeaderProcess(Shelf):
             )
             for number, hosted in sorted(self.hosted.items())
         )  # fmt: skip
-        workers = tuple(
-            link.process.info for link in self.links.values() if link.own and link.watched
-        )
+        workers = tuple(link.process.info for link in self.links.values() if link.own)
         return LeaderReport(
             self.name, self.owner, self.config.generation, self.ready, shards, workers,
             dict(state.counters), tuple(state.faults.values()), 0.0, self.pid, self.number,

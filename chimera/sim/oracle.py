@@ -17,7 +17,8 @@ from chimera.store.protocol import Receipt
 from chimera.swarm import merge
 
 if TYPE_CHECKING:
-    from chimera.sim.worker import Batch, WorkerProcess
+    from chimera.sim.batch import Batch
+    from chimera.sim.worker import WorkerProcess
     from chimera.sim.world import World
 
 #: from the intent to cancel to the last dispatch that may not know of it, seconds

@@ -108,6 +108,13 @@ class Pool(Process):
 
         self.later(0.005, bury)
 
+    def end_worker(self, name: str) -> None:
+        """Another machine's only by way of Ray, which must reach it."""
+        link = self.links.get(name)
+        if link is not None and (self.host, link.process.host) not in self.kernel.cut:
+            self.kernel.counters["worker_killed"] += 1
+            self.lose(name)
+
     def tell(self, name: str, do: Callable[[WorkerProcess], object]) -> None:
         link = self.links.get(name)
         if link is not None:

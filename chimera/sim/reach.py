@@ -17,7 +17,7 @@ FAULTS = (
     *(f"fault_{kind}" for kind in faults.KINDS),
     "died_at_commit", "taker_paused", "spawn_failed",
     "message_held", "message_overtaken", "frame_duplicated",
-    "task_killed_worker", "torn_tail",
+    "task_killed_worker", "handler_hung", "interpreter_held", "torn_tail",
     "commit_unknown", "disk_full_append", "disk_full_settle", "store_out_of_reach",
 )  # fmt: skip
 #: counters of what machines do about it

@@ -33,7 +33,13 @@ def world(seed: int, schedule: Iterable[Fault] | None = None, *, trace: bool = F
     """The world of a seed, with its own schedule of faults or another one, not run yet."""
     plan = Plan.draw(seed)
     if schedule is None:
-        schedule = faults.draw(random.Random(f"faults {seed}"), plan.span_s, plan.shared)
+        schedule = sorted(
+            [
+                *faults.draw(random.Random(f"faults {seed}"), plan.span_s, plan.shared),
+                *faults.draw_apart(seed, plan.span_s),
+            ],
+            key=lambda fault: fault.at,
+        )
     return World(plan, list(schedule), trace)
 
 

@@ -6,7 +6,7 @@ It carries out what actors/worker.py and actors/batch.py do, in the same order.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,10 @@ import msgspec
 
 from chimera.client.ports import Gone
 from chimera.errors import Fenced, Unavailable
-from chimera.frames import command, ids, outcome
+from chimera.frames import outcome
 from chimera.frames.bundle import Dispatch
 from chimera.frames.outcome import Failure
+from chimera.sim.batch import Batch, Chore, opened, slot_of
 from chimera.sim.kernel import Process, Reply
 from chimera.swarm import worker as machine
 from chimera.swarm.leader.events import Arrived, Board
@@ -36,87 +37,6 @@ RETIRE_S = 10.0
 CANCELLED = outcome.encode_failure(Failure("chimera.TaskCancelled", retryable=False))
 EXPIRED = outcome.encode_failure(Failure("chimera.TaskExpired", retryable=False))
 FAILED = outcome.encode_failure(Failure("builtins.ValueError", "planned"))
-
-
-class Chore(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A task's payload: what its handler is to do."""
-
-    n: int  #: unique, for the reader of a trace
-    d: float = 0.001  #: seconds it takes
-    f: int = 0  #: attempts that raise before one returns
-    k: int = 0  #: times that it kills its worker
-    o: bool = False  #: it has a step that must not repeat (`ctx.once`)
-
-
-@dataclass(eq=False, slots=True)
-class Batch:
-    """One command frame in hand."""
-
-    part: machine.Part
-    attempt: int
-    header: command.Header
-    payloads: list[bytes]
-    columns: command.Columns
-    tenant: str
-    base: int
-    sent_at: float
-    next: int = 0  #: index of the first task that has not begun
-    current: int | None = None
-    stopped: bool = False
-    states: list[int] = field(default_factory=list)
-    bodies: list[bytes | None] = field(default_factory=list)
-    handed: list[bool] = field(default_factory=list)
-    cancelled: set[int] = field(default_factory=set)
-    spent_s: float = 0.0
-
-    @property
-    def keys(self) -> list[str | None] | None:
-        return self.columns.keys
-
-    def task(self, index: int) -> str:
-        of = self.header
-        return ids.format_id(of.session, of.shard, of.first + index)
-
-    def stop(self) -> list[machine.Range]:
-        """Take back what has not begun, the first time."""
-        if self.stopped:
-            return []
-        self.stopped = True
-        left = self.part.count - self.next
-        first = self.part.position + self.next
-        return [(self.part.shard, first, left)] if left else []
-
-    def in_hand(self) -> list[int]:
-        return [] if self.current is None else [self.part.position + self.current]
-
-    def end(self, index: int, state: int, body: bytes) -> None:
-        self.states[index], self.bodies[index] = state, body
-
-    def hand_in(self) -> list[bytes]:
-        """Outcome frames of what has ended and was not handed in before."""
-        frames: list[bytes] = []
-        start: int | None = None
-        for index in range(self.part.count + 1):
-            fresh = (
-                index < self.part.count
-                and self.bodies[index] is not None
-                and not self.handed[index]
-            )
-            if fresh and start is None:
-                start = index
-            elif not fresh and start is not None:
-                frames.append(self._pack(start, index))
-                start = None
-        self.spent_s = 0.0
-        return frames
-
-    def _pack(self, start: int, stop: int) -> bytes:
-        self.handed[start:stop] = [True] * (stop - start)
-        return outcome.pack(
-            self.part.shard, self.part.epoch, self.part.position + start,
-            bytes(self.states[start:stop]), [body or b"" for body in self.bodies[start:stop]],
-            attempt=self.attempt, duration_us=int(self.spent_s * 1e6) + 1,
-        )  # fmt: skip
 
 
 @dataclass(eq=False, slots=True)
@@ -232,7 +152,7 @@ class WorkerProcess(Process):
         self.machine.renew(call.leader)
         base, batches = 0, list[Batch]()
         for item in call.items:
-            batches.append(_open(item, base, call.sent_at))
+            batches.append(opened(item, base, call.sent_at))
             base += batches[-1].part.count
         self.world.oracle.dispatched(self, call.leader)
         run = self.machine.begin(call.leader, call.dispatch, [b.part for b in batches])
@@ -262,7 +182,7 @@ class WorkerProcess(Process):
             index = batch.next
             batch.next += 1
             self.board = Board(self.board.flight, batch.base + index, 0)
-            slot = _slot(batch, index)
+            slot = slot_of(batch, index)
             if index in batch.cancelled:
                 batch.end(index, outcome.CANCELLED, CANCELLED)
                 self.world.oracle.passed(self, batch, index, slot)
@@ -287,12 +207,17 @@ class WorkerProcess(Process):
         batch.current = index
         position = batch.part.position + index
         task = batch.task(index)
-        self.world.oracle.started(self, batch, position, task, call.sent_at, _slot(batch, index))
+        self.world.oracle.started(self, batch, position, task, call.sent_at, slot_of(batch, index))
         if self.world.deaths[task] < chore.k:
             self.world.deaths[task] += 1
             self.world.oracle.killed(task, self.world.deaths[task])
             self.kernel.counters["task_killed_worker"] += 1
             self.kernel.kill(self, "its task killed it")
+            return
+        if self.world.hangs:
+            self.stuck = self.world.hangs.pop(0)
+            self.kernel.counters["handler_hung"] += 1
+            self.kernel.counters["interpreter_held"] += self.stuck
             return
 
         def end() -> None:
@@ -301,7 +226,7 @@ class WorkerProcess(Process):
             batch.spent_s += chore.d
             if failed:
                 self.world.failures[task] += 1
-                slot = _slot(batch, index)
+                slot = slot_of(batch, index)
                 if slot is not None:
                     blocked.add(slot)
                 batch.end(index, outcome.ATTEMPT_FAILED, FAILED)
@@ -355,11 +280,9 @@ class WorkerProcess(Process):
     # the end
 
     def ended(self) -> None:
-        """It is dead: what its board says is all that is left."""
-        at = self.board.ordinal or 0
+        """It is dead, and the attempts that it was at with it."""
         for batch in self.batches:
-            if self.board.flight and batch.base <= at < batch.base + batch.part.count:
-                position = batch.part.position + at - batch.base
+            for position in batch.in_hand():
                 self.world.oracle.attempts.died((batch.part.shard, position))
 
     def _tick(self) -> None:
@@ -374,22 +297,3 @@ class WorkerProcess(Process):
         ):
             self.kernel.counters["worker_retired"] += 1
             self.kernel.kill(self, "it is retired")
-
-
-def _open(item: Dispatch, base: int, sent_at: float) -> Batch:
-    header = command.header(item.frame)
-    count = header.count
-    batch = Batch(
-        machine.Part(item.shard, item.epoch, item.position, count), item.attempt, header,
-        command.payloads(item.frame, header), command.columns(item.frame, header),
-        command.head(item.frame, header).tenant, base, sent_at,
-    )  # fmt: skip
-    batch.states = [outcome.SUCCEEDED] * count
-    batch.bodies = [None] * count
-    batch.handed = [False] * count
-    return batch
-
-
-def _slot(batch: Batch, index: int) -> tuple[int, str, str] | None:
-    key = batch.keys[index] if batch.keys else None
-    return None if key is None else (batch.part.shard, batch.tenant, key)

@@ -13,6 +13,7 @@ import msgspec
 from chimera import names
 from chimera.frames import command
 from chimera.sim import faults as trouble
+from chimera.sim.batch import Chore
 from chimera.sim.broken import Broken
 from chimera.sim.clients import Client
 from chimera.sim.control import Store
@@ -22,7 +23,6 @@ from chimera.sim.faults import Fault
 from chimera.sim.kernel import STORE, Kernel, Process
 from chimera.sim.oracle import Offer, Oracle
 from chimera.sim.orchestrator import OrchestratorProcess
-from chimera.sim.worker import Chore
 from chimera.store.memory import MemoryJournal
 from chimera.swarm.orders import Order
 from chimera.swarm.policy import TaskPolicy
@@ -95,6 +95,7 @@ class World:
         self.oracle = Oracle(self)
         self.deaths: Counter[str] = Counter()  #: task → workers that it killed
         self.failures: Counter[str] = Counter()  #: task → attempts that raised
+        self.hangs: list[bool] = []  #: of the next handlers that never return: who holds the lock
         self.duplicates = 0.0
         self.spawn_fails = False
         self.pause_taker_s = 0.0  #: for how long the next one is stopped; 0: not at all
@@ -254,6 +255,7 @@ class World:
         kernel.slow.clear()
         kernel.skew_ms.clear()
         kernel.down.clear()
+        self.hangs.clear()
         self.duplicates, self.spawn_fails, self.pause_taker_s = 0.0, False, 0.0
         for disk in self.disks.values():
             disk.full, disk.stall_s, disk.unsure, disk.deadly = False, 0.0, 0.0, False

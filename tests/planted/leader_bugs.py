@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chimera.swarm.leader import adoption, dispatch, intake, takeover
+from chimera.swarm.leader import adoption, dispatch, intake, overstay, takeover
 from chimera.swarm.leader import workers as pool
 from chimera.swarm.leader.drafts import Draft
 from tests.planted.planting import after, before, bug
@@ -219,3 +219,25 @@ def retry_not_recorded(patch: pytest.MonkeyPatch) -> None:
         ]
 
     after(patch, Draft, "failed_attempt", unsaid)
+
+
+@bug(
+    "P3", "nobody counts the time of what a former owner's worker is at: it is waited for for ever"
+)
+def former_attempt_never_too_long(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(overstay, "watch", lambda *_: [])
+
+
+@bug("P15", "the key of a cancelled task is free, though a former owner's worker still runs it")
+def cancelled_key_not_held(patch: pytest.MonkeyPatch) -> None:
+    def forget(state: Any, shard: Any, event: Any) -> None:
+        shard.holding = list(event.holding)
+
+    patch.setattr(takeover, "_hold_cancelled", forget)
+
+
+@bug("P9", "a task that is cancelled at a former owner's worker is sent again when that dies")
+def cancelled_abroad_and_sent_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        adoption, "_give_back", lambda state, _, __, pieces: dispatch.give_back(state, pieces)
+    )

@@ -131,3 +131,35 @@ def a_region_is_lost_while_a_step_is_to_be_written(stage: Stage) -> Iterator[Unt
     for host in (stage.head, away):
         stage.mend(leader.host, host)
     yield lambda: stage.is_recorded(task)
+
+
+@shows("cancelled-abroad-and-sent-again", "P9", small())
+def a_task_is_cancelled_at_a_former_worker_which_dies(stage: Stage) -> Iterator[Until]:
+    leader = stage.leader(0)
+    worker = stage.worker(leader)
+    (task,) = stage.offer(0, 8.0)
+    yield lambda: stage.is_running(task, worker)
+    stage.kill(leader)
+    yield lambda: stage.epoch(0) > 1
+    # its new owner has asked, and waits for it
+    yield stage.later(0.5)
+    assert stage.is_running(task, worker)
+    stage.cancel(task)
+    yield lambda: task[1] in stage.disks[0].cancelled_at
+    yield stage.later(1.0)
+    stage.kill(worker)
+    yield lambda: stage.is_recorded(task)
+
+
+@shows("cancelled-key-not-held", "G5", small())
+def a_leader_dies_while_its_worker_is_at_a_cancelled_task(stage: Stage) -> Iterator[Until]:
+    leader = stage.leader(0)
+    worker = stage.worker(leader)
+    (task,) = stage.offer(0, 4.0, key="k0")
+    yield lambda: stage.is_running(task, worker)
+    stage.cancel(task)
+    yield lambda: task[1] in stage.disks[0].cancelled_at
+    (behind,) = stage.offer(0, 0.01, key="k0")
+    yield lambda: len(stage.disks[0].memory.tasks) > behind[1]
+    stage.kill(leader)
+    yield lambda: stage.is_recorded(behind)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import msgspec
 
 from chimera.frames import command
+from chimera.sim.batch import Chore
 from chimera.sim.control import Actor
 from chimera.sim.kernel import Kernel, Process
 from chimera.sim.leader import LeaderProcess
 from chimera.sim.run import Result, carry_out
-from chimera.sim.worker import Chore, WorkerProcess
+from chimera.sim.worker import WorkerProcess
 from chimera.sim.world import Plan, World
 from chimera.swarm.policy import TaskPolicy
 from tests.planted.planting import Bug
