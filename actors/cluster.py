@@ -276,3 +276,9 @@ class Cluster:
             return work()
         except RayError as fault:
             raise translate(fault) from fault
+
+
+def incarnation(handle: Any) -> str:
+    """What tells a leader from a later one of the same name."""
+    actor_id = getattr(handle, "_actor_id", None)
+    return actor_id.hex() if actor_id is not None else repr(handle)

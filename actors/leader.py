@@ -246,6 +246,9 @@ class Leader:
         It leaves a roster out that is `known`.
         """
         self._check_term(term)
+        with self._reporting:
+            asked_with = (known or {}).get(self._name)
+            self._loop.introduce(self._numbering.heard(asked_with, self._incarnation))
         with self._changed:
             self._changed.wait(hold_s)
         return rosters.brief(self._report(), known or {})
@@ -377,12 +380,10 @@ class Leader:
         self._faults.pop(key, None)
 
     def _declare(self, hello: Hello) -> None:
-        known = bool(self._shards.types)
         overrides = self._config.policies
         for policy in hello.policies:
             self._shards.types[policy.type] = _overridden(policy, overrides.get(policy.type))
-        if not known:
-            self._announce()
+        self._announce()
 
 
 #: for a queued task's end to be recorded, seconds

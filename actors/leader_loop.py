@@ -38,6 +38,7 @@ from chimera.swarm.leader.effects import (
     TellRecorded,
 )
 from chimera.swarm.leader.events import Instant
+from chimera.swarm.lobby import Listed, Lobby
 from chimera.swarm.reports import LeaderConfig
 
 T = TypeVar("T")
@@ -75,6 +76,7 @@ class Loop:
             policies=config.policies,
             tenant_weights=config.tenant_weights,
         )
+        self._lobby = Lobby(incarnation)
         self.lag_ms = 0.0
         self._inbox = inbox
         self._shards = shards
@@ -100,6 +102,11 @@ class Loop:
     def cancel(self, shard: int, position: int) -> None:
         """A task was cancelled in the journal: nobody is to run it any more."""
         self._inbox.put(events.CancelAsked(shard, position))
+
+    def introduce(self, workers: tuple[str, ...]) -> None:
+        """The coordinator knows these workers."""
+        if workers:
+            self._inbox.put(Listed(workers))
 
     def release(self, shard: int, finish: bool) -> None:
         """Hand a shard over, if `finish` after what runs of it."""
@@ -128,6 +135,8 @@ class Loop:
                 self.lag_ms = 0.9 * self.lag_ms + 0.1 * 1000 * (now - next_tick)
                 next_tick = now + TICK_S
                 self._pool.overdue()
+                for late in self._lobby.overdue(now):
+                    self._step(late)
                 self._step(events.Tick(self._pool.boards()))
 
     def _take(self, event: Any) -> None:
@@ -145,7 +154,8 @@ class Loop:
             event = replied
         if isinstance(event, events.Held) and not event.silent:
             event = self._with_parked(event)
-        self._step(event)
+        for told in self._lobby.pass_on(event, time.monotonic()):
+            self._step(told)
 
     def _step(self, event: events.Event) -> None:
         now = Instant(time.monotonic(), unix_ms())

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chimera.actors import board, processes
-from chimera.actors.cluster import ActorGone, Cluster
+from chimera.actors.cluster import ActorGone, Cluster, incarnation
 from chimera.actors.processes import Ended
 from chimera.actors.watch import Watch
 from chimera.errors import ChimeraError
@@ -83,6 +83,7 @@ class Pool:
         self._cluster = cluster
         self._leader = leader
         self._me: Any = None
+        self._sender = ""  #: what workers know this leader by
         self.config = config
         self._tell = tell
         self._declare = declare
@@ -93,7 +94,7 @@ class Pool:
 
     def introduce(self, me: Any) -> None:
         """The leader's own handle, for its workers to call."""
-        self._me = me
+        self._me, self._sender = me, incarnation(me)
 
     # own workers
 
@@ -155,7 +156,7 @@ class Pool:
         hold_s = self.config.worker_lease_s / 6
         link.watch = Watch(
             self._cluster,
-            lambda: link.handle.watch.remote(self._leader, hold_s),
+            lambda: link.handle.watch.remote(self._sender, hold_s),
             lambda _: None,
             lambda fault: self._lost(name, fault),
         )
@@ -230,7 +231,7 @@ class Pool:
         run = link.run.get(returns)
         if run is None:
             run = link.run[returns] = link.handle.run.options(num_returns=returns)
-        refs = run.remote(self._leader, flight, recorded, *bundles)
+        refs = run.remote(self._sender, flight, recorded, *bundles)
         first = refs if small else refs[0]
 
         def done(answer: Any) -> None:
@@ -281,7 +282,7 @@ class Pool:
             else:
                 self._tell(events.CollectFailed(name))
 
-        self._cluster.on_done(link.handle.collect.remote(self._leader, through, True), done)
+        self._cluster.on_done(link.handle.collect.remote(self._sender, through, True), done)
 
     def recorded(self, name: str, serials: Sequence[int]) -> None:
         link = self._links.get(name)

@@ -18,7 +18,7 @@ from chimera import names
 from chimera.actors import processes
 from chimera.actors.batch import Batch, Owner, Shared
 from chimera.actors.board import BoardWriter
-from chimera.actors.cluster import Cluster, myself
+from chimera.actors.cluster import Cluster, incarnation, myself
 from chimera.actors.handlers import Runner, receive
 from chimera.actors.owners import Owners
 from chimera.api import registry
@@ -100,16 +100,16 @@ class WorkerShell:
             revision=self._config.revision,
         )
 
-    def watch(self, leader: str, hold_s: float) -> bool:
+    def watch(self, sender: str, hold_s: float) -> bool:
         """Renew the lease now and after `hold_s`; False from a leader that is not our own."""
         with self._lock:
-            self._machine.renew(leader)
+            self._machine.renew(sender)
         threading.Event().wait(hold_s)
         with self._lock:
-            return self._machine.renew(leader)
+            return self._machine.renew(sender)
 
     def run(
-        self, leader: str, dispatch: int, recorded: Iterable[int], *bundles: bytes
+        self, sender: str, dispatch: int, recorded: Iterable[int], *bundles: bytes
     ) -> tuple[Any, ...]:
         """Run a dispatch: its summary, then as many reply bundles as there are bundles.
 
@@ -121,8 +121,8 @@ class WorkerShell:
         began = time.monotonic_ns()
         with self._lock:
             self._machine.recorded(recorded)
-            self._machine.renew(leader)
-            run = self._machine.begin(leader, dispatch, [batch.part for batch in batches])
+            self._machine.renew(sender)
+            run = self._machine.begin(sender, dispatch, [batch.part for batch in batches])
             if run.reign == self._machine.reign:
                 self._owners.dispatched({part.shard for part in run.parts})
             for batch in batches:
@@ -159,17 +159,17 @@ class WorkerShell:
         shard = batch.part.shard
         return [Reply(self._machine.hold(shard, frame), frame) for frame in batch.hand_in()]
 
-    def collect(self, leader: str, dispatch: int, take_back: bool) -> Collected:
+    def collect(self, sender: str, dispatch: int, take_back: bool) -> Collected:
         """What the run in hand has finished and not handed in; with `take_back`, see the machine.
 
         Raises Fenced for a leader that is not our own.
         """
         with self._lock:
-            self._machine.check_leader(leader)
+            self._machine.check_leader(sender)
             in_hand = self._in_hand()
             returned: list[machine.Range] = []
             if take_back:
-                returned = self._machine.take_back(leader, dispatch)
+                returned = self._machine.take_back(sender, dispatch)
                 if self._machine.covers(dispatch):
                     for batch in in_hand:
                         returned += batch.stop()
@@ -274,15 +274,15 @@ class Worker:
         return self._shell.hello()
 
     @ray.method(concurrency_group="watch")
-    def watch(self, leader: str, hold_s: float) -> bool:
-        return self._shell.watch(leader, hold_s)
+    def watch(self, sender: str, hold_s: float) -> bool:
+        return self._shell.watch(sender, hold_s)
 
-    def run(self, leader: str, dispatch: int, recorded: tuple[int, ...], *bundles: bytes) -> Any:
-        return self._shell.run(leader, dispatch, recorded, *bundles)
+    def run(self, sender: str, dispatch: int, recorded: tuple[int, ...], *bundles: bytes) -> Any:
+        return self._shell.run(sender, dispatch, recorded, *bundles)
 
     @ray.method(concurrency_group="ctl")
-    def collect(self, leader: str, dispatch: int, take_back: bool) -> Collected:
-        return self._shell.collect(leader, dispatch, take_back)
+    def collect(self, sender: str, dispatch: int, take_back: bool) -> Collected:
+        return self._shell.collect(sender, dispatch, take_back)
 
     @ray.method(concurrency_group="ctl")
     def adopt(self, leader: str, leader_handle: Any, shard: int, epoch: int, own: bool) -> Held:
@@ -324,9 +324,3 @@ def spread(replies: Iterable[Reply], slots: int) -> list[bytes]:
     if len(bundles) > slots:
         bundles[slots - 1 :] = [b"".join(bundles[slots - 1 :])]
     return bundles + [b""] * (slots - len(bundles))
-
-
-def incarnation(handle: Any) -> str:
-    """What tells a leader from a later one of the same name."""
-    actor_id = getattr(handle, "_actor_id", None)
-    return actor_id.hex() if actor_id is not None else repr(handle)

@@ -32,6 +32,7 @@ from chimera.store.protocol import Receipt
 from chimera.swarm import rosters
 from chimera.swarm.leader import LeaderMachine, effects, events
 from chimera.swarm.leader.events import Instant
+from chimera.swarm.lobby import Listed, Lobby
 from chimera.swarm.reports import (
     LeaderConfig,
     LeaderReport,
@@ -53,6 +54,7 @@ class LeaderProcess(Shelf):
         self.term = 0
         self.number = 0
         self.numbering = Numbering()
+        self.lobby = Lobby(names.worker(name, f"{self.pid:x}"))
         self.hosted: dict[int, Hosted] = {}
         self.watchers: list[Callable[[], None]] = []
         self.machine = LeaderMachine(
@@ -72,9 +74,12 @@ class LeaderProcess(Shelf):
             for name, link in self.links.items()
             if link.own and not link.lost
         }
-        self.step(events.Tick(boards))
+        for late in self.lobby.overdue(self.kernel.now):
+            self.kernel.counters["coordinator_unheard"] += 1
+            self.run_step(late)
+        self.run_step(events.Tick(boards))
 
-    def step(self, event: events.Event) -> None:
+    def run_step(self, event: events.Event) -> None:
         if not self.alive:
             return
         if isinstance(event, events.Held) and not event.silent:
@@ -258,6 +263,9 @@ class LeaderProcess(Shelf):
     def watch(self, term: int, hold_s: float, known: Known, reply: Reply) -> None:
         """Heartbeat and status, without the roster that is known. Raises StaleTerm."""
         self._obey(term)
+        listed = self.numbering.heard(known.get(self.name), self.pid)
+        if listed:
+            self.step(Listed(listed))
         sent = False
 
         def answer() -> None:

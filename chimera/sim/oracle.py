@@ -62,7 +62,7 @@ class Oracle:
         self.told: set[tuple[int, int, int]] = set()  #: (pid, shard, position) of cancels that came
         self.ordered: set[tuple[str, int, int]] = set()  #: (leader, shard, epoch) of orders to take
         self.terms: dict[str, int] = {}  #: who obeys → the highest term that it obeyed
-        self.adopters: dict[int, str] = {}  #: worker's pid → the leader that adopted it last
+        self.adopters: dict[int, int] = {}  #: worker's pid → that of its last adopter
         self.misled: set[int] = set()  #: workers that have a former leader's dispatch in hand
 
     # tasks
@@ -204,14 +204,14 @@ class Oracle:
 
     # processes
 
-    def adopted(self, worker: Process, leader: str) -> None:
+    def adopted(self, worker: Process, leader: Process) -> None:
         """A leader has a worker work for it from now on."""
-        self.adopters[worker.pid] = leader
+        self.adopters[worker.pid] = leader.pid
 
-    def dispatched(self, worker: Process, leader: str) -> None:
+    def dispatched(self, worker: Process, leader: Process) -> None:
         """A leader's dispatch comes to hand: its number means something to that leader alone."""
         self.misled.discard(worker.pid)
-        if self.adopters.get(worker.pid, leader) != leader:
+        if self.adopters.get(worker.pid, leader.pid) != leader.pid:
             self.misled.add(worker.pid)
 
     def taken(self, leader: str, shard: int, epoch: int) -> None:

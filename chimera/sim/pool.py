@@ -11,6 +11,7 @@ from chimera.frames.bundle import Dispatch
 from chimera.sim.kernel import Process
 from chimera.sim.worker import Call, WorkerProcess
 from chimera.swarm.leader import effects, events
+from chimera.swarm.lobby import Listed, Lobby
 from chimera.swarm.reports import Collected, Held, LeaderConfig, WorkerInfo
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class Link:
 class Pool(Process):
     """The half of a leader that talks to workers."""
 
+    lobby: Lobby
+
     def __init__(self, world: World, name: str, host: str, config: LeaderConfig) -> None:
         super().__init__(world.kernel, name, host)
         self.world = world
@@ -47,7 +50,11 @@ class Pool(Process):
         self.looked = 0.0
         self.ready = False
 
-    def step(self, event: events.Event) -> None:
+    def step(self, event: events.Event | Listed) -> None:
+        for told in self.lobby.pass_on(event, self.kernel.now):
+            self.run_step(told)
+
+    def run_step(self, event: events.Event) -> None:
         raise NotImplementedError
 
     def announce(self) -> None:
@@ -55,6 +62,11 @@ class Pool(Process):
 
     def cut(self, item: effects.Item) -> bytes | None:
         raise NotImplementedError
+
+    @property
+    def sender(self) -> str:
+        """What workers know this incarnation by."""
+        return str(self.pid)
 
     @property
     def me(self) -> LeaderProcess:
@@ -92,7 +104,9 @@ class Pool(Process):
             elif self.links.get(process.name) is link and not link.lost:
                 self._watch(link)
 
-        self.kernel.call(self, process, lambda reply: process.watch(self.name, hold_s, reply), done)
+        self.kernel.call(
+            self, process, lambda reply: process.watch(self.sender, hold_s, reply), done
+        )
 
     def lose(self, name: str) -> None:
         link = self.links.get(name)
@@ -152,7 +166,7 @@ class Pool(Process):
         self.kernel.call(
             self, process,
             lambda reply: process.run(
-                Call(self.name, effect.flight, effect.recorded, items, reply, sent_at)
+                Call(self.me, effect.flight, effect.recorded, items, reply, sent_at)
             ),
             done,
         )  # fmt: skip
@@ -178,7 +192,7 @@ class Pool(Process):
                 self.step(events.CollectFailed(name))
 
         self.kernel.call(
-            self, process, lambda reply: reply(process.collect(self.name, through)), done
+            self, process, lambda reply: reply(process.collect(self.sender, through)), done
         )
 
     def adopt(self, info: WorkerInfo, own: bool) -> None:

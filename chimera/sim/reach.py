@@ -23,8 +23,9 @@ FAULTS = (
 #: counters of what machines do about it
 RECOVERIES = (
     "act_end", "act_make", "act_reap", "act_release", "act_retire", "act_take",
-    "append_fenced", "cancel_intent", "collected", "coordinator_made", "deposed", "due",
-    "due_fenced", "ended", "expired_by_worker", "former_worker_silent", "frame_recognised",
+    "append_fenced", "cancel_intent", "collected", "coordinator_made", "coordinator_unheard",
+    "deposed", "due", "due_fenced", "ended", "expired_by_worker", "former_worker_silent",
+    "frame_recognised",
     "leader_made", "lease_lapsed", "once", "orchestrator_ended", "orchestrator_made",
     "outcome_handed_over", "outcome_masked", "release_finishes", "roster_changed",
     "roster_known", "running_handed_over", "settle_fenced",

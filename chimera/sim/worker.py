@@ -43,7 +43,7 @@ FAILED = outcome.encode_failure(Failure("builtins.ValueError", "planned"))
 class Call:
     """A dispatch that waits for its turn."""
 
-    leader: str
+    leader: LeaderProcess
     dispatch: int
     recorded: tuple[int, ...]
     items: list[Dispatch]
@@ -60,7 +60,7 @@ class WorkerProcess(Process):
         self.leader: LeaderProcess = leader  #: whom it takes for the owner of any shard
         self.owners: dict[int, LeaderProcess] = {}
         self.revision = revision
-        self.machine = machine.Worker(leader.name, str(leader.pid), world.plan.lease_s)
+        self.machine = machine.Worker(leader.name, leader.sender, world.plan.lease_s)
         self.calls: list[Call] = []
         self.busy = False
         self.batches: list[Batch] = []
@@ -78,19 +78,19 @@ class WorkerProcess(Process):
 
     # for the leader
 
-    def watch(self, leader: str, hold_s: float, reply: Reply) -> None:
-        self.machine.renew(leader)
-        self.later(hold_s, lambda: reply(self.machine.renew(leader)))
+    def watch(self, sender: str, hold_s: float, reply: Reply) -> None:
+        self.machine.renew(sender)
+        self.later(hold_s, lambda: reply(self.machine.renew(sender)))
 
     def run(self, call: Call) -> None:
         self.calls.append(call)
         if not self.busy:
             self._next()
 
-    def collect(self, leader: str, through: int) -> Collected:
-        self.machine.check_leader(leader)
+    def collect(self, sender: str, through: int) -> Collected:
+        self.machine.check_leader(sender)
         in_hand = self._in_hand()
-        returned = self.machine.take_back(leader, through)
+        returned = self.machine.take_back(sender, through)
         if self.machine.covers(through):
             for batch in in_hand:
                 returned += batch.stop()
@@ -105,7 +105,7 @@ class WorkerProcess(Process):
 
     def adopt(self, leader: LeaderProcess, shard: int, epoch: int, own: bool) -> Held:
         before = self.machine.reign
-        overtaken = self.machine.adopt(leader.name, str(leader.pid), shard, epoch, own)
+        overtaken = self.machine.adopt(leader.name, leader.sender, shard, epoch, own)
         running: list[tuple[int, int]] = []
         for batch in self._in_hand():
             if batch.part in overtaken:
@@ -118,7 +118,7 @@ class WorkerProcess(Process):
         self.owners[shard] = leader
         if own:
             self.leader = leader
-            self.world.oracle.adopted(self, leader.name)
+            self.world.oracle.adopted(self, leader)
         self.machine.check()
         counters = self.kernel.counters
         counters["worker_adopted"] += self.machine.reign != before
@@ -149,13 +149,13 @@ class WorkerProcess(Process):
         self.busy = True
         call = self.calls.pop(0)
         self.machine.recorded(call.recorded)
-        self.machine.renew(call.leader)
+        self.machine.renew(call.leader.sender)
         base, batches = 0, list[Batch]()
         for item in call.items:
             batches.append(opened(item, base, call.sent_at))
             base += batches[-1].part.count
         self.world.oracle.dispatched(self, call.leader)
-        run = self.machine.begin(call.leader, call.dispatch, [b.part for b in batches])
+        run = self.machine.begin(call.leader.sender, call.dispatch, [b.part for b in batches])
         if run.reign == self.machine.reign:
             for part in run.parts:
                 self.owners.pop(part.shard, None)

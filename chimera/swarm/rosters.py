@@ -26,13 +26,30 @@ class Numbering:
     def __init__(self) -> None:
         self._number = 1
         self._last: tuple[WorkerInfo, ...] = ()
+        self._since: dict[str, int] = {}  #: worker → the first of its rosters, until that is known
 
     def number(self, workers: tuple[WorkerInfo, ...]) -> int:
         """Of the roster of these workers."""
         if workers != self._last:
+            before = {worker.name for worker in self._last}
+            names = [worker.name for worker in workers]
             self._last = workers
             self._number += 1
+            fresh = {name: self._number for name in names if name not in before}
+            self._since = {n: self._since[n] for n in names if n in self._since} | fresh
         return self._number
+
+    def heard(self, asked_with: tuple[int, int] | None, incarnation: int) -> tuple[str, ...]:
+        """Somebody asks with this roster: the workers that are known by it and were not before.
+
+        One of a former incarnation of this leader says nothing of its workers.
+        """
+        if asked_with is None or asked_with[0] != incarnation:
+            return ()
+        found = tuple(name for name, since in self._since.items() if since <= asked_with[1])
+        for name in found:
+            del self._since[name]
+        return found
 
 
 def known(report: LeaderReport | RegionReport | None) -> Known:

@@ -58,7 +58,6 @@ class Part:
 class Run:
     """A dispatch in hand."""
 
-    leader: str
     dispatch: int
     parts: list[Part]
     reign: int  #: of the worker when it began; -1: it came from a former leader
@@ -79,7 +78,9 @@ class Worker:
     """One worker. The shell calls it under one lock, with what the world says."""
 
     leader: str  #: whose lease it lives by, and whose dispatches it runs
-    incarnation: str  #: of that leader: another one of the same name numbers dispatches anew
+    #: of that leader, and the sender of all that it says: another one of the same name, made anew,
+    #: numbers dispatches anew
+    incarnation: str
     lease_s: float
     #: the highest epoch heard of each shard
     epochs: dict[int, int] = field(default_factory=dict)
@@ -100,9 +101,9 @@ class Worker:
 
     # the lease
 
-    def renew(self, leader: str) -> bool:
+    def renew(self, sender: str) -> bool:
         """A leader spoke; whether it is our own, and so the lease starts anew."""
-        if leader != self.leader:
+        if sender != self.incarnation:
             return False
         self._unheard_s = 0.0
         return True
@@ -117,10 +118,10 @@ class Worker:
 
     # dispatches
 
-    def begin(self, leader: str, dispatch: int, parts: Sequence[Part]) -> Run:
+    def begin(self, sender: str, dispatch: int, parts: Sequence[Part]) -> Run:
         """A dispatch comes to hand; the fate of each part that is not to run is decided here."""
-        own = leader == self.leader
-        run = Run(leader, dispatch, list(parts), self.reign if own else -1)
+        own = sender == self.incarnation
+        run = Run(dispatch, list(parts), self.reign if own else -1)
         if own:
             self.begun = max(self.begun, dispatch)
             for part in parts:
@@ -151,13 +152,13 @@ class Worker:
         run, self.run = self.run, None
         return tuple(run.refused), tuple(run.returned)
 
-    def take_back(self, leader: str, dispatch: int) -> list[Range]:
+    def take_back(self, sender: str, dispatch: int) -> list[Range]:
         """Give up what has not begun, of the run in hand and of every dispatch up to this one.
 
         Returns the parts of the run in hand that nothing was begun of; the shell stops those that
         are in hand. Raises Fenced for a leader that is not our own.
         """
-        self.check_leader(leader)
+        self.check_leader(sender)
         self.void = max(self.void, dispatch)
         if self.run is None or not self.covers(dispatch):
             return []
@@ -175,10 +176,12 @@ class Worker:
         parts = self.run.parts if self.run else ()
         return [part for part in parts if part.fate is Fate.IN_HAND]
 
-    def check_leader(self, leader: str) -> None:
+    def check_leader(self, sender: str) -> None:
         """Raise Fenced unless this is our own leader."""
-        if leader != self.leader:
-            raise Fenced(f"this worker belongs to {self.leader}, not to {leader}")
+        if sender != self.incarnation:
+            raise Fenced(
+                f"this worker belongs to {self.leader} ({self.incarnation}), not to {sender}"
+            )
 
     # outcomes
 
@@ -228,7 +231,7 @@ class Worker:
                 self.leader, self.incarnation = leader, incarnation
                 self.reign += 1
                 self.begun = self.void = 0
-            self.renew(leader)
+            self.renew(incarnation)
         return [part for part in overtaken if part.fate is Fate.IN_HAND]
 
     def refuse(self, ranges: Iterable[Range]) -> None:

@@ -12,10 +12,13 @@ from chimera.client.publish import Publisher
 from chimera.sim.control import Actor, Store
 from chimera.sim.coordinator import CoordinatorProcess
 from chimera.sim.leader import LeaderProcess
+from chimera.sim.pool import Pool
 from chimera.sim.worker import WorkerProcess
 from chimera.swarm import merge
 from chimera.swarm.coordinator import leaders, seats
 from chimera.swarm.health import Scrutiny
+from chimera.swarm.leader.events import WorkerReady
+from chimera.swarm.lobby import Lobby
 from chimera.swarm.rosters import Numbering
 from chimera.swarm.worker import Worker
 from tests.planted.planting import after, before, bug
@@ -184,7 +187,7 @@ def former_leader_obeyed(patch: pytest.MonkeyPatch) -> None:
     begin = Worker.begin
     patch.setattr(
         Worker, "begin",
-        lambda self, leader, dispatch, parts: begin(self, self.leader, dispatch, parts),
+        lambda self, _, dispatch, parts: begin(self, self.incarnation, dispatch, parts),
     )  # fmt: skip
 
 
@@ -196,3 +199,18 @@ def early_cancel_dropped(patch: pytest.MonkeyPatch) -> None:
 @bug("P3", "a leader that works is ended for a short silence")
 def busy_leader_condemned(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Scrutiny, "condemns", lambda self, state, ticks, now: True)
+
+
+@bug("P6", "a worker has a task before the coordinator knows it: nobody asks it at a takeover")
+def new_worker_unknown(patch: pytest.MonkeyPatch) -> None:
+    real = Lobby.pass_on
+
+    def at_once(self: Any, event: Any, now: float) -> Any:
+        return [event] if isinstance(event, WorkerReady) else real(self, event, now)
+
+    patch.setattr(Lobby, "pass_on", at_once)
+
+
+@bug("P7", "a worker takes a leader that was made again for its former self")
+def leaders_known_by_their_names(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Pool, "sender", property(lambda self: self.name))

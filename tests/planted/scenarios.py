@@ -27,24 +27,43 @@ def shows(bug: str, says: str, plan: Plan) -> Callable[[Script], Script]:
 
 
 @shows("former-leader-obeyed", "P6", small())
-def a_dispatch_is_in_line_when_its_leader_dies(stage: Stage) -> Iterator[Until]:
+def a_dispatch_is_in_line_when_its_leader_dies(
+    stage: Stage, took_s: float = 0.5
+) -> Iterator[Until]:
     leader = stage.leader(0)
     mine, other = stage.shards(leader)
     worker = stage.worker(leader)
     yield from stage.warm_up(mine)
     # two dispatches: the second one waits at the worker
-    (first,) = stage.offer(mine, 0.5)
+    (first,) = stage.offer(mine, took_s)
     yield lambda: stage.is_running(first, worker)
-    (second,) = stage.offer(other, 0.5)
+    (second,) = stage.offer(other, took_s)
     yield lambda: bool(worker.calls)
     # another leader takes the first one's shard, and the worker with it, before the second one's
-    stage.disks[other].stall_s = 1.5
+    stage.disks[other].stall_s = 3 * took_s
     stage.kill(leader)
     yield lambda: stage.epoch(mine) > 1
     stage.disks[other].stall_s = 0.0
     assert stage.is_running(first, worker)
     yield lambda: stage.has_run(first)
     yield lambda: stage.is_recorded(second)
+
+
+@shows("leaders-known-by-their-names", "P6", small(leaders=1))
+def a_dispatch_is_in_line_when_its_leader_dies_and_is_made_again(stage: Stage) -> Iterator[Until]:
+    yield from a_dispatch_is_in_line_when_its_leader_dies(stage, 2.0)
+
+
+@shows("new-worker-unknown", "P6", small())
+def a_leader_that_is_behind_has_a_new_worker_and_dies(stage: Stage) -> Iterator[Until]:
+    leader = stage.leader(0)
+    stage.slow(leader, 0.5, 20.0)
+    stage.kill(stage.worker(leader))
+    yield stage.later(0.1)
+    (task,) = stage.offer(0, 4.0)
+    yield lambda: stage.is_running(task)
+    stage.kill(leader)
+    yield lambda: stage.is_recorded(task)
 
 
 @shows("busy-leader-condemned", "P3", small())

@@ -12,7 +12,7 @@ import pytest
 import ray
 
 from chimera.actors import board, processes
-from chimera.actors.cluster import ActorGone, Cluster
+from chimera.actors.cluster import ActorGone, Cluster, incarnation
 from chimera.actors.worker import Worker
 from chimera.frames import bundle
 from chimera.swarm.reports import WorkerConfig
@@ -78,18 +78,19 @@ class Led:
     def call(self, ref):
         return self.cluster.call(ref, DEADLINE_S)
 
-    def send(self, *items, leader="A"):
+    def send(self, *items, leader=None):
         self.dispatches += 1
         bundles = [bundle.pack_dispatches([one]) for one in items]
         method = self.actor.run.options(num_returns=1 + len(bundles))
-        return method.remote(leader, self.dispatches, (), *bundles)
+        sender = incarnation(leader or self.owner)
+        return method.remote(sender, self.dispatches, (), *bundles)
 
     def answer(self, refs) -> Answer:
         summary, *replies = self.call(list(refs))
         return Answer(summary, frames_of(replies))
 
     def collect(self):
-        return self.call(self.actor.collect.remote("A", self.dispatches, True))
+        return self.call(self.actor.collect.remote(incarnation(self.owner), self.dispatches, True))
 
     def adopt(self, leader, handle, shard=0, epoch=2, own=True):
         return self.call(self.actor.adopt.remote(leader, handle, shard, epoch, own))
@@ -222,9 +223,9 @@ def test_another_leader_gets_what_is_held_and_what_still_runs(led, heir):
     assert held(last)[0, 1].body == "met"
     assert one.answer(refs).summary.refused == ((0, 2, 1),)
     one.dispatches = 0
-    assert one.answer(one.send(item("echo", [1], epoch=1), leader="B")).summary.refused
-    assert one.answer(one.send(item("echo", [1], epoch=2), leader="B")).bodies() == [1]
-    assert one.answer(one.send(item("echo", [1], shard=7), leader="A")).summary.refused
+    assert one.answer(one.send(item("echo", [1], epoch=1), leader=heir)).summary.refused
+    assert one.answer(one.send(item("echo", [1], epoch=2), leader=heir)).bodies() == [1]
+    assert one.answer(one.send(item("echo", [1], shard=7))).summary.refused
 
 
 def test_once_goes_to_whoever_owns_the_shard_then(led, heir):
@@ -291,7 +292,7 @@ class Watching(threading.Thread):
     def run(self):
         while not self.over.is_set():
             try:
-                self.one.call(self.one.actor.watch.remote("A", 0.1))
+                self.one.call(self.one.actor.watch.remote(incarnation(self.one.owner), 0.1))
             except ActorGone:
                 return
 
@@ -304,9 +305,9 @@ def test_a_worker_that_nobody_leads_ends(led):
     gone(one, [one.actor.hello.remote()])
 
 
-def test_a_former_leaders_watch_does_not_keep_it(led, owner):
+def test_a_former_leaders_watch_does_not_keep_it(led, heir):
     one = led(lease_s=1.0)
-    one.adopt("B", owner)
+    one.adopt("B", heir)
     with Watching(one):
         wait_for(lambda: not one.alive())
 

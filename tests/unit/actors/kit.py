@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from chimera.actors import board
+from chimera.actors.cluster import incarnation
 from chimera.actors.worker import WorkerShell
 from chimera.errors import Unavailable
 from chimera.frames import bundle, command, outcome
@@ -130,12 +131,12 @@ class Bench:
 
     def __init__(self, tmp_path, handlers=(sample_handlers.__name__,), **config):
         self.owner = Owner()
-        self.leader = "L"
+        self.leader = incarnation("first")
         settings = {
             "name": "worker/local/0/1",
             "swarm": "test",
             "region": "local",
-            "leader": self.leader,
+            "leader": "L",
             "leader_handle": "first",
             "handlers": tuple(handlers),
             "data_dir": str(tmp_path),

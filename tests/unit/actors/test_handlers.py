@@ -193,7 +193,7 @@ def test_no_damage_is_survived_unnoticed(bench):
 def test_a_bundle_that_is_cut_short_loses_only_what_was_cut(bench):
     whole = bundle.pack_dispatches([item("echo", [1]), item("echo", [2], position=5)])
     bench.dispatches += 1
-    summary, reply = bench.worker.run("L", bench.dispatches, (), whole[:-1])
+    summary, reply = bench.worker.run(bench.leader, bench.dispatches, (), whole[:-1])
     assert summary.tasks == 1
     assert len(list(bundle.replies(reply))) == 1
 

@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from chimera.actors import board
+from chimera.actors.cluster import incarnation
 from chimera.api import registry
 from chimera.errors import Fenced, HandlerLoadError, StaleEpoch
 from tests.unit.actors.kit import Answer, Bench, frames_of, item, outcomes_of
@@ -198,9 +199,9 @@ def test_a_former_leader_is_refused_and_renews_nothing(bench):
     held(bench, epoch=2, leader="M", handle="second", own=True)
     answer = bench.run(item("echo", [1], shard=7))
     assert answer.summary.refused == ((7, 0, 1),)
-    assert bench.worker.watch("L", 0.0) is False
-    assert bench.worker.watch("M", 0.0) is True
-    bench.leader = "M"
+    assert bench.worker.watch(incarnation("first"), 0.0) is False
+    assert bench.worker.watch(incarnation("second"), 0.0) is True
+    bench.leader = incarnation("second")
     bench.dispatches = 0
     assert bench.run(item("echo", [1], epoch=2)).states() == ["succeeded"]
 

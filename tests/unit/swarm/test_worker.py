@@ -29,7 +29,7 @@ def fates(run) -> list[str]:
 def test_a_dispatch_of_the_own_leader_runs_part_by_part():
     worker = make()
     first, second = part(), part(shard=1)
-    run = worker.begin("A", 1, [first, second])
+    run = worker.begin("a1", 1, [first, second])
     assert worker.start(first)
     assert worker.in_hand() == [first]
     worker.finish(first)
@@ -42,7 +42,7 @@ def test_a_dispatch_of_the_own_leader_runs_part_by_part():
 
 def test_a_part_starts_once():
     worker = make()
-    worker.begin("A", 1, [one := part()])
+    worker.begin("a1", 1, [one := part()])
     assert worker.start(one)
     assert not worker.start(one)
 
@@ -50,7 +50,7 @@ def test_a_part_starts_once():
 def test_a_former_leaders_dispatch_is_refused_whole():
     worker = make()
     worker.adopt("B", "b1", shard=0, epoch=2, own=True)
-    run = worker.begin("A", 7, [part(shard=5), part(epoch=9)])
+    run = worker.begin("a1", 7, [part(shard=5), part(epoch=9)])
     assert fates(run) == ["REFUSED", "REFUSED"]
     assert worker.end()[0] == ((5, 0, 10), (0, 0, 10))
     assert worker.begun == 0
@@ -61,14 +61,14 @@ def test_a_part_of_a_former_epoch_is_refused_and_the_others_run():
     worker = make()
     worker.adopt("A", "a1", shard=0, epoch=5, own=False)
     old, same, other = part(epoch=4), part(epoch=5), part(shard=1, epoch=1)
-    worker.begin("A", 1, [old, same, other])
+    worker.begin("a1", 1, [old, same, other])
     assert [worker.start(one) for one in (old, same, other)] == [False, True, True]
     assert worker.end()[0] == (old.range,)
 
 
 def test_a_higher_epoch_in_a_dispatch_is_heard():
     worker = make()
-    worker.begin("A", 1, [part(epoch=7)])
+    worker.begin("a1", 1, [part(epoch=7)])
     worker.end()
     with pytest.raises(StaleEpoch) as caught:
         worker.adopt("B", "b1", shard=0, epoch=6, own=True)
@@ -82,10 +82,10 @@ def test_a_higher_epoch_in_a_dispatch_is_heard():
 def test_what_has_not_begun_is_taken_back_once():
     worker = make()
     parts = [part(position=0), part(position=10), part(position=20)]
-    worker.begin("A", 3, parts)
+    worker.begin("a1", 3, parts)
     worker.start(parts[0])
-    assert worker.take_back("A", 3) == [(0, 10, 10), (0, 20, 10)]
-    assert worker.take_back("A", 3) == []
+    assert worker.take_back("a1", 3) == [(0, 10, 10), (0, 20, 10)]
+    assert worker.take_back("a1", 3) == []
     assert not worker.start(parts[1])
     worker.finish(parts[0])
     assert worker.end() == ((), ()), "what `collect` has named is not named again"
@@ -93,53 +93,65 @@ def test_what_has_not_begun_is_taken_back_once():
 
 def test_a_voided_dispatch_that_comes_later_runs_nothing_and_says_so():
     worker = make()
-    worker.take_back("A", 4)
-    run = worker.begin("A", 4, [part()])
+    worker.take_back("a1", 4)
+    run = worker.begin("a1", 4, [part()])
     assert fates(run) == ["TAKEN"]
     assert worker.end()[1] == ((0, 0, 10),)
-    worker.begin("A", 5, [one := part()])
+    worker.begin("a1", 5, [one := part()])
     assert worker.start(one)
 
 
 def test_taking_back_earlier_dispatches_leaves_the_one_in_hand():
     worker = make()
-    worker.begin("A", 5, [one := part()])
-    assert worker.take_back("A", 4) == []
+    worker.begin("a1", 5, [one := part()])
+    assert worker.take_back("a1", 4) == []
     assert not worker.covers(4)
     assert worker.start(one)
 
 
 def test_only_the_own_leader_takes_back():
     worker = make()
-    worker.begin("A", 1, [part()])
+    worker.begin("a1", 1, [part()])
     with pytest.raises(Fenced, match="belongs to A"):
-        worker.take_back("B", 1)
+        worker.take_back("b1", 1)
 
 
 def test_a_new_leader_does_not_take_back_what_a_former_one_sent():
     worker = make()
-    worker.begin("A", 1, [one := part(shard=3)])
+    worker.begin("a1", 1, [one := part(shard=3)])
     worker.adopt("B", "b1", shard=0, epoch=2, own=True)
-    assert worker.take_back("B", 9) == []
+    assert worker.take_back("b1", 9) == []
     assert worker.start(one), "nobody has taken its shard over yet"
 
 
 def test_marks_are_of_one_incarnation():
     """A leader of the same name, made anew, counts its dispatches from 1 again."""
     worker = make()
-    worker.begin("A", 8, [])
+    worker.begin("a1", 8, [])
     worker.end()
-    worker.take_back("A", 9)
+    worker.take_back("a1", 9)
     worker.adopt("A", "a2", shard=0, epoch=2, own=True)
     assert (worker.begun, worker.void) == (0, 0)
-    worker.begin("A", 1, [one := part(epoch=2)])
+    worker.begin("a2", 1, [one := part(epoch=2)])
     assert worker.start(one)
+
+
+def test_what_a_former_leader_of_the_same_name_sent_is_not_begun():
+    """Its number is another task's at the new one, which would be blamed (P7)."""
+    worker = make()
+    worker.adopt("A", "a2", shard=0, epoch=2, own=True)
+    run = worker.begin("a1", 1, [part(shard=3)])
+    assert fates(run) == ["REFUSED"]
+    assert (worker.begun, worker.is_former()) == (0, True)
+    assert not worker.renew("a1")
+    with pytest.raises(Fenced):
+        worker.take_back("a1", 9)
 
 
 def test_asking_again_resets_nothing():
     worker = make()
     worker.adopt("A", "a2", shard=0, epoch=2, own=True)
-    worker.take_back("A", 9)
+    worker.take_back("a2", 9)
     worker.adopt("A", "a2", shard=0, epoch=2, own=True)
     worker.adopt("A", "a2", shard=1, epoch=2, own=True)
     assert worker.void == 9
@@ -167,7 +179,7 @@ def test_an_outcome_is_kept_until_it_is_recorded_however_often_it_was_taken():
 def test_a_new_owner_overtakes_the_former_ones_work():
     worker = make()
     in_hand, queued, other = part(), part(position=10), part(shard=1)
-    run = worker.begin("A", 1, [in_hand, queued, other])
+    run = worker.begin("a1", 1, [in_hand, queued, other])
     worker.start(in_hand)
     assert worker.adopt("B", "b1", shard=0, epoch=2, own=False) == [in_hand]
     assert fates(run) == ["IN_HAND", "REFUSED", "QUEUED"]
@@ -180,7 +192,7 @@ def test_a_new_owner_overtakes_the_former_ones_work():
 
 def test_the_owner_that_dispatched_overtakes_nothing_by_asking():
     worker = make()
-    worker.begin("A", 1, [one := part(epoch=3)])
+    worker.begin("a1", 1, [one := part(epoch=3)])
     worker.start(one)
     assert worker.adopt("A", "a1", shard=0, epoch=3, own=False) == []
 
@@ -188,7 +200,7 @@ def test_the_owner_that_dispatched_overtakes_nothing_by_asking():
 def test_a_dispatch_in_hand_is_a_former_leaders_once_there_is_another():
     worker = make()
     assert not worker.is_former()
-    worker.begin("A", 1, [])
+    worker.begin("a1", 1, [])
     assert not worker.is_former()
     worker.adopt("A", "a2", shard=0, epoch=2, own=True)
     assert worker.is_former(), "the same name, another incarnation"
@@ -206,11 +218,11 @@ def test_the_lease_lapses_when_nobody_renews_it():
 def test_only_the_own_leader_renews():
     worker = make(lease_s=1.0)
     for now in range(11):
-        renewed = worker.renew("B")
+        renewed = worker.renew("b1")
         lapsed = worker.lapsed(now / 10)
     assert not renewed
     assert lapsed
-    assert worker.renew("A")
+    assert worker.renew("a1")
     assert not worker.lapsed(1.1)
 
 
@@ -228,8 +240,8 @@ def test_adopting_renews():
         worker.lapsed(now / 10)
     worker.adopt("B", "b1", shard=0, epoch=2, own=True)
     assert not worker.lapsed(1.0)
-    assert worker.renew("B")
-    assert not worker.renew("A")
+    assert worker.renew("b1")
+    assert not worker.renew("a1")
 
 
 # cancelling and retiring
@@ -237,7 +249,7 @@ def test_adopting_renews():
 
 def test_a_task_is_cancelled_where_it_is():
     worker = make()
-    worker.begin("A", 1, [first := part(), second := part(position=10)])
+    worker.begin("a1", 1, [first := part(), second := part(position=10)])
     worker.start(first)
     assert worker.cancel(0, 3) is first
     assert worker.cancel(0, 12) is second
@@ -264,7 +276,7 @@ def test_cancellations_are_bounded(monkeypatch):
 def test_who_retires_begins_nothing():
     worker = make()
     worker.retire()
-    run = worker.begin("A", 1, [part()])
+    run = worker.begin("a1", 1, [part()])
     assert fates(run) == ["TAKEN"]
     assert not worker.idle()
     assert worker.end()[1] == ((0, 0, 10),)
@@ -290,8 +302,8 @@ class Schedules(RuleBasedStateMachine):
     )
     def begin(self, leader, parts):
         self.dispatch += 1
-        own = leader[0] == self.worker.leader
-        self.worker.begin(leader[0], self.dispatch, parts)
+        own = leader[1] == self.worker.incarnation
+        self.worker.begin(leader[1], self.dispatch, parts)
         for one in parts if own else ():
             self.heard[one.shard] = max(one.epoch, self.heard.get(one.shard, 0))
 
@@ -328,8 +340,8 @@ class Schedules(RuleBasedStateMachine):
 
     @rule(leader=leaders, dispatch=st.integers(0, 9))
     def take_back(self, leader, dispatch):
-        if leader[0] == self.worker.leader:
-            self.worker.take_back(leader[0], dispatch)
+        if leader[1] == self.worker.incarnation:
+            self.worker.take_back(leader[1], dispatch)
 
     @precondition(lambda self: self.kept)
     @rule(data=st.data())
