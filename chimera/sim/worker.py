@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 #: between two looks at the lease, as a share of it
 TICK_SHARE = 0.1
+#: on a board: what is in hand was numbered by another leader than the worker's own
+FORMER = -1
 #: between two tries to reach a shard's owner, and how long one is waited for, seconds
 RETRY_S = 0.1
 #: a worker that retires waits this long for its outcomes to be recorded, seconds
@@ -113,7 +115,7 @@ class WorkerProcess(Process):
                 self._hand_in(batch)
                 running += [(position, 1) for position in batch.in_hand()]
         if self.machine.is_former():
-            self.board = Board(0, 0, 0)
+            self.board = Board(FORMER, self.board.ordinal, 0)
         held: Any = tuple(Arrived(serial, frame) for serial, frame in self.machine.held(shard))
         self.owners[shard] = leader
         if own:
@@ -163,7 +165,7 @@ class WorkerProcess(Process):
             for position in self.machine.cancelled(batch.part):
                 batch.cancelled.add(position - batch.part.position)
         self.batches = batches
-        self.board = Board(0 if self.machine.is_former() else call.dispatch, 0, 0)
+        self.board = Board(FORMER if self.machine.is_former() else call.dispatch, 0, 0)
         self._run_part(call, iter(batches), set())
 
     def _run_part(self, call: Call, rest: Any, blocked: set[Any]) -> None:

@@ -45,6 +45,7 @@ class Part:
     position: int  #: of its first task
     count: int
     fate: Fate = Fate.QUEUED
+    stopped: bool = False  #: in hand; what of it had not begun was given up
 
     @property
     def range(self) -> Range:
@@ -162,6 +163,8 @@ class Worker:
         self.void = max(self.void, dispatch)
         if self.run is None or not self.covers(dispatch):
             return []
+        for part in self.in_hand():
+            part.stopped = True
         taken = [part for part in self.run.parts if part.fate is Fate.QUEUED]
         for part in taken:
             part.fate = Fate.TAKEN
@@ -224,6 +227,7 @@ class Worker:
             if part.shard == shard and part.epoch < epoch
         ]
         for part in overtaken:
+            part.stopped = part.fate is Fate.IN_HAND
             if part.fate is Fate.QUEUED and self.run is not None:
                 self._refuse(self.run, part)
         if own:
@@ -246,14 +250,19 @@ class Worker:
     # cancelling
 
     def cancel(self, shard: int, position: int) -> Part | None:
-        """Cancel a task: the part of the run in hand that has it; else it is kept in mind."""
+        """Cancel a task: the part of the run in hand that has it; else it is kept in mind.
+
+        Both where that part was stopped: the task may have been given up, and be on its way again.
+        """
+        found = None
         for part in self.run.parts if self.run else ():
             if part.holds(shard, position) and part.fate in (Fate.QUEUED, Fate.IN_HAND):
-                return part
-        self.cancels[shard, position] = None
-        while len(self.cancels) > CANCELS_MAX:
-            del self.cancels[next(iter(self.cancels))]
-        return None
+                found = part
+        if found is None or found.stopped:
+            self.cancels[shard, position] = None
+            while len(self.cancels) > CANCELS_MAX:
+                del self.cancels[next(iter(self.cancels))]
+        return found
 
     def cancelled(self, part: Part) -> list[int]:
         """Positions of a part that were cancelled before it came; forgets them."""

@@ -11,7 +11,7 @@ from chimera.swarm.leader.drafts import Drafts
 from chimera.swarm.leader.effects import Effect, Kill
 from chimera.swarm.leader.events import Instant
 from chimera.swarm.leader.ready import Piece
-from chimera.swarm.leader.state import Shard, State
+from chimera.swarm.leader.state import Shard, State, Worker
 
 #: past its time: a worker that ends its attempts itself needs a moment to say so, seconds
 GRACE_S = 1.0
@@ -45,8 +45,21 @@ def _patience_s(state: State, shard: Shard, name: str) -> float:
         for frame in shard.stash
         if frame.options
     )
-    times = [policy.attempt_timeout_s for policy in (*state.policies.all(), *said)]
-    return max(times, default=float("inf"))
+    return max(longest_s(state), *(policy.attempt_timeout_s for policy in said), 0.0)
+
+
+def longest_s(state: State) -> float:
+    """The longest that an attempt of any type may take."""
+    return max((p.attempt_timeout_s for p in state.policies.all()), default=float("inf"))
+
+
+def is_lost(state: State, worker: Worker, now: Instant) -> bool:
+    """Whether one of our workers is at another leader's task for too long, whoever owns its shard.
+
+    That may be a leader of another region, which can ask nobody here.
+    """
+    since = worker.former_since
+    return since is not None and now.mono - since > longest_s(state) + GRACE_S
 
 
 def count(drafts: Drafts, shard: Shard, pieces: list[Piece], now: Instant) -> None:

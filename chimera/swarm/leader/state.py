@@ -131,6 +131,7 @@ class Worker:
     recorded: list[int] = field(default_factory=list)  #: serials it may forget: not told yet
     recorded_at: float = 0.0
     in_hand: InHand | None = None
+    former_since: float | None = None  #: since when it is at what another leader had sent it
     collecting: bool = False
     collected_at: float = 0.0
     killing: str | None = None  #: why it is about to be killed

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from chimera.frames import outcome
 from chimera.frames.outcome import Failure
-from chimera.swarm.leader import dispatch
+from chimera.swarm.leader import dispatch, overstay
 from chimera.swarm.leader.adoption import on_stranger_lost
 from chimera.swarm.leader.drafts import Drafts
 from chimera.swarm.leader.effects import (
@@ -233,6 +233,9 @@ def watch_boards(state: State, boards: dict[str, Board], now: Instant) -> list[E
     for worker in state.workers.values():
         board = boards.get(worker.name)
         _see(worker, board, now)
+        if not worker.killed and overstay.is_lost(state, worker, now):
+            worker.killing, worker.killed = "attempt_timeout", True
+            out.append(Kill(worker.name, worker.killing))
         hand = worker.in_hand
         flight = worker.flights.get(hand.flight) if hand else None
         if hand is None or flight is None or worker.killed:
@@ -260,7 +263,12 @@ def _see(worker: Worker, board: Board | None, now: Instant) -> None:
     """Note what a board says, and since when it has said so."""
     if board is None or not board.flight or board.flight not in worker.flights:
         worker.in_hand = None
+        if board is None or not board.flight:
+            worker.former_since = None
+        elif worker.former_since is None:
+            worker.former_since = now.mono
         return
+    worker.former_since = None
     hand = worker.in_hand
     if hand is None or hand.flight != board.flight:
         worker.in_hand = InHand(

@@ -264,6 +264,28 @@ def test_a_cancellation_waits_for_its_task():
     assert worker.cancelled(part()) == []
 
 
+def test_a_cancel_finds_a_task_that_was_taken_back_and_is_on_its_way_again():
+    """Found in seed 388: it was marked in the part that had given it up, and ran."""
+    worker = make()
+    worker.begin("a1", 1, [one := part()])
+    worker.start(one)
+    worker.take_back("a1", 1)
+    assert worker.cancel(0, 7) is one, "it may be in hand"
+    worker.finish(one)
+    worker.end()
+    worker.begin("a1", 2, [again := part(position=7, count=1)])
+    assert worker.cancelled(again) == [7]
+
+
+def test_a_cancel_finds_a_task_that_a_new_owner_sends_again():
+    worker = make()
+    worker.begin("a1", 1, [one := part()])
+    worker.start(one)
+    worker.adopt("B", "b1", shard=0, epoch=2, own=True)
+    assert worker.cancel(0, 7) is one
+    assert worker.cancelled(part(epoch=2, position=7, count=1)) == [7]
+
+
 def test_cancellations_are_bounded(monkeypatch):
     monkeypatch.setattr(module, "CANCELS_MAX", 3)
     worker = make()

@@ -8,6 +8,7 @@ from chimera.frames import outcome
 from chimera.swarm.facts import Scheduled
 from chimera.swarm.leader import LeaderMachine, effects, events
 from chimera.swarm.leader.events import Instant, NewFrame
+from chimera.swarm.policy import TaskPolicy
 from tests.unit.swarm.leader.test_takeover import (
     NOW,
     due,
@@ -134,6 +135,31 @@ def test_a_cancelled_attempt_that_never_ends_is_ended_too() -> None:
     found = leader.step(events.Held("a", 0, (), ((0, 1),)), LATE)
     assert kills(found) == [("a", "attempt_timeout")]
     assert ends(leader.step(events.WorkerLost("a", None), LATE)) == [(0, outcome.CANCELLED)]
+
+
+def at(worker: str, flight: int) -> events.Tick:
+    return events.Tick({worker: events.Board(flight, 0, 0)})
+
+
+def test_a_worker_at_a_task_of_a_shard_that_nobody_here_has_is_ended_when_it_takes_too_long() -> (
+    None
+):
+    """Found in seed 333: the shard's owner was of another region, and asked nobody here."""
+    leader = machine()
+    former = 1 << 63 | 4
+    leader.step(events.WorkerReady("a", (TaskPolicy(type="t"),)), NOW)
+    assert kills(leader.step(at("a", former), NOW)) == []
+    assert kills(leader.step(at("a", former), Instant(159.0, 159_000))) == []
+    assert kills(leader.step(at("a", former), LATE)) == [("a", "attempt_timeout")]
+    assert kills(leader.step(at("a", former), LATE)) == []
+
+
+def test_a_worker_that_ends_another_leaders_task_in_time_stays() -> None:
+    leader = machine()
+    leader.step(events.WorkerReady("a", (TaskPolicy(type="t"),)), NOW)
+    leader.step(at("a", 1 << 63 | 4), NOW)
+    leader.step(at("a", 0), Instant(159.0, 159_000))
+    assert kills(leader.step(at("a", 1 << 63 | 4), LATE)) == []
 
 
 # silent
