@@ -266,7 +266,7 @@ def test_control_calls_are_answered_while_a_handler_computes(steady, tmp_path):
     wait_for(lambda: os.path.exists(one.file("here")))
     assert one.collect().running == ((0, 0),)
     assert one.call(one.actor.hello.remote()) == one.hello
-    assert one.call(one.actor.watch.remote("A", 0.0))
+    assert one.call(one.actor.watch.remote(incarnation(one.owner), 0.0))
     open(one.file("gone"), "w").close()
     assert one.answer(refs).bodies() == ["spun"]
 
