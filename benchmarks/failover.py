@@ -20,6 +20,10 @@ from chimera.swarm.reports import Owner
 
 #: what `--only` picks
 PARTS = ("leaders", "workers", "control")
+#: under which those above the leaders are killed: its name, tasks of a bulk, tasks a second. A new
+#: process takes its share of two busy cores for a second or two, whatever it is for; at a moderate
+#: rate only what waits for the killed one shows
+LOADS = (("at 50 k/s", 5_000, 50_000.0), ("full load", BULK, float("inf")))
 #: for traffic to flow at all
 WINDOW_MAX_S = 60.0
 #: of the frame that a worker dies with: so few tasks that all of them are in workers' hands
@@ -172,8 +176,6 @@ def run(document: Document, settings: Settings) -> None:
         if settings.has("workers"):
             _workers(document, data_dir, settings)
         if settings.has("control"):
-            # a new process takes its share of two busy cores for a second or two, whatever it is
-            # for; at a moderate rate only what waits for the killed one shows
             with rig.swarm(data_dir) as swarm:
-                _control(document, swarm, settings, "at 50 k/s", 5_000, 50_000)
-                _control(document, swarm, settings, "full load", BULK, float("inf"))
+                for how, bulk, rate in LOADS[: settings.pick(len(LOADS), 1)]:
+                    _control(document, swarm, settings, how, bulk, rate)

@@ -13,9 +13,11 @@ from tests.guarantees.kit import Lines, World, notes, payloads, times_run, until
 pytestmark = pytest.mark.cluster
 
 TASKS = 30_000
-CHUNK = 2_000
+CHUNK = 1_000
 #: tasks that are submitted ahead of the workers, at most
-AHEAD = 10_000
+AHEAD = 5_000
+#: between two bulks, seconds: what was killed is made anew on the same cores
+PACE_S = 0.2
 
 
 class Flow:
@@ -35,9 +37,10 @@ class Flow:
         ran = Lines(self.log)
         try:
             while len(self.bulks) * CHUNK < TASKS or not self._enough.is_set():
-                more = payloads(CHUNK, self.log, ms=1)
+                more = payloads(CHUNK, self.log, ms=0.02)
                 self.bulks.append(self.world.client.submit_many("work", more, timeout_s=60))
                 until(lambda: len(self.bulks) * CHUNK - ran() < AHEAD)
+                self._enough.wait(PACE_S)
         except BaseException as fault:
             self.fault = fault
 
@@ -56,6 +59,12 @@ class Flow:
         return len(self.bulks) * CHUNK
 
 
+def _is_served(world: World) -> bool:
+    """Both leaders are there, and every shard is served; by which of them is G8's concern."""
+    found = world.status()
+    return found is not None and found.ready and len(world.leaders()) == 2
+
+
 def test_every_part_but_workers_is_killed_in_turn_while_tasks_flow(make_swarm):
     world = make_swarm()
     flow = Flow(world)
@@ -68,7 +77,7 @@ def test_every_part_but_workers_is_killed_in_turn_while_tasks_flow(make_swarm):
         flow.goes_on()
         world.kill(part())
         flow.goes_on()
-        world.settle()
+        until(lambda: _is_served(world), tell=world.tell)
     tasks = flow.end()
 
     for bulk in flow.bulks:

@@ -47,14 +47,13 @@ def test_a_frame_that_is_sent_again_runs_nothing(swarm):
     assert len(notes(log)) == 1
 
 
-def test_an_effect_is_done_once_through_a_failover_and_a_retry(make_swarm):
-    world = make_swarm()
-    log, gate = world.dir / "log", world.dir / "gate"
+def test_an_effect_is_done_once_through_a_failover_and_a_retry(swarm):
+    log, gate = swarm.dir / "log", swarm.dir / "gate"
     key = "account"
-    leader = world.owner_of(key)
-    task = world.client.submit("charge", {"log": str(log), "gate": str(gate), "fails": 1}, key=key)
+    leader = swarm.owner_of(key)
+    task = swarm.client.submit("charge", {"log": str(log), "gate": str(gate), "fails": 1}, key=key)
     until(lambda: notes(log, "waits"))
-    world.kill(leader.process)  # the early effect is stored there, the late one cannot be
+    swarm.kill(leader.process)  # the early effect is stored there, the late one cannot be
     open_gate(gate)
 
     found = task.result(timeout_s=100)

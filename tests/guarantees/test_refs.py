@@ -41,19 +41,18 @@ def test_refs_of_results_are_rays_own(swarm):
         ray.get(failed.ref, timeout=60)
 
 
-def test_pending_refs_outlive_the_results_actor_and_a_leader(make_swarm):
-    world = make_swarm()
-    log, gate = world.dir / "log", world.dir / "gate"
-    bulk = world.client.submit_many("work", payloads(3000, log, gate=str(gate)))
+def test_pending_refs_outlive_the_results_actor_and_a_leader(swarm):
+    log, gate = swarm.dir / "log", swarm.dir / "gate"
+    bulk = swarm.client.submit_many("work", payloads(3000, log, gate=str(gate)))
     until(lambda: Lines(log)() >= 2)
     refs: list[Any] = [bulk[0].ref, bulk[2999].ref, *bulk.refs()]
     assert ray.wait(refs, timeout=0)[0] == []
-    former = _results_pid(world)
+    former = _results_pid(swarm)
     os.kill(former, signal.SIGKILL)
-    world.kill(world.region().leaders[0].process)
+    swarm.kill(swarm.region().leaders[0].process)
     open_gate(gate)
 
     first, last, *parts = ray.get(refs, timeout=100)
     assert (first, last) == (0, 2999)
     assert [value for part in parts for value in part] == list(range(3000))
-    assert _results_pid(world) != former
+    assert _results_pid(swarm) != former
