@@ -21,7 +21,7 @@ from chimera.frames import bundle, command, outcome
 from chimera.store import opened
 from chimera.store.protocol import Journal
 from chimera.swarm.facts import Scheduled
-from chimera.swarm.leader import LeaderMachine, events
+from chimera.swarm.leader import LeaderMachine, adoption, events
 from chimera.swarm.leader.effects import (
     CloseShard,
     Collect,
@@ -269,9 +269,11 @@ class Loop:
         for first, count in held.running:
             positions += range(first, first + count)
         try:
-            return replace(held, parked=self._parked(journal, journal.parked(positions)))
+            parked = self._parked(journal, journal.parked(positions))
         except ChimeraError:
             return replace(held, silent=True)  # it is asked again
+        told = adoption.first_told(self.machine.state.shards.get(held.shard), held)
+        return replace(held, parked=parked, keys=opened.keys_of_ended(journal, told))
 
     def _parked(
         self, journal: Journal, scheduled: Sequence[Scheduled]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from chimera.errors import ChimeraError, NotOwner
 from chimera.frames import command, outcome
 from chimera.sim.disk import SimJournal
 from chimera.sim.pool import Pool
 from chimera.store import opened
-from chimera.swarm.leader import LeaderMachine, effects, events
+from chimera.swarm.leader import LeaderMachine, adoption, effects, events
 
 
 @dataclass(eq=False, slots=True)
@@ -82,9 +82,8 @@ class Shelf(Pool):
             opened.parked(each, journal.read(each.position, parked=True)[1])
             for each in journal.parked(positions)
         )
-        return events.Held(
-            held.worker, held.shard, held.arrived, held.running, False, parked, held.policies
-        )
+        told = adoption.first_told(self.machine.state.shards.get(held.shard), held)
+        return replace(held, parked=parked, keys=opened.keys_of_ended(journal, told))
 
     def journal(self, shard: int) -> SimJournal:
         hosted = self.hosted.get(shard)

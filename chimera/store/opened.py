@@ -5,8 +5,9 @@ Shared by the leader's actor and the simulator, so that both tell the machine th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from chimera.errors import ChimeraError
 from chimera.frames import command, outcome
 from chimera.store.protocol import Journal, OpenFrame, Receipt, Scheduled, Settlement
 from chimera.swarm.leader.events import NewFrame
@@ -80,6 +81,34 @@ def parked(each: Scheduled, frame: bytes) -> NewFrame:
         ((each.position, each.position + 1),), columns.keys, columns.deadline,
         command.head(frame).options, each.attempt, True, each.holds_key,
     )  # fmt: skip
+
+
+def keys_of_ended(journal: Journal, positions: Iterable[int]) -> tuple[tuple[int, str, str], ...]:
+    """Position, tenant and key of those tasks that have an outcome, and a key."""
+    found: list[tuple[int, str, str]] = []
+    for position in positions:
+        try:
+            first, frame = journal.read(position)
+            ended = _has_ended(journal, position)
+        except ChimeraError:
+            continue
+        keys = command.columns(frame).keys
+        key = keys[position - first] if keys else None
+        if ended and key is not None:
+            found.append((position, command.head(frame).tenant, key))
+    return tuple(found)
+
+
+def _has_ended(journal: Journal, position: int) -> bool:
+    known = journal.outcomes(((position, position + 1),), command.BYTES_MAX)
+    if any(single.position == position for single in known.singles):
+        return True
+    headers = ((frame, outcome.header(frame)) for frame in known.frames)
+    return any(
+        outcome.states(frame, of)[position - of.position] != outcome.OPEN
+        for frame, of in headers
+        if 0 <= position - of.position < of.count
+    )
 
 
 def joined(settlements: Sequence[Settlement]) -> Settlement:

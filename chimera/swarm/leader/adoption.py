@@ -15,7 +15,7 @@ from chimera.swarm.leader.drafts import Drafts
 from chimera.swarm.leader.effects import Effect, PollHeld, TellCancelled
 from chimera.swarm.leader.events import Arrived, Held, Instant, NewFrame
 from chimera.swarm.leader.intake import Range, hold_keys, out_of_stash, pieces_of, rest, unstash
-from chimera.swarm.leader.ready import Piece
+from chimera.swarm.leader.ready import Piece, scoped
 from chimera.swarm.leader.settle import take_in
 from chimera.swarm.leader.state import POLL_S, Shard, State
 
@@ -51,7 +51,7 @@ def on_held(state: State, event: Held, now: Instant) -> list[Effect]:
         shard.away[event.worker] = away
     settled = [r for item in fresh for r in _settled(item.frame, had)]
     _give_back(state, shard, drafts, rest(had, settled + running))
-    out = _note_strays(shard, drafts, event.worker, away, running, fresh)
+    out = _note_strays(state, shard, drafts, event, away, fresh, now)
     if event.worker not in shard.away and event.worker not in shard.strays:
         del shard.seen[event.worker]
     out += overstay.watch(state, shard, event.worker, now)
@@ -60,6 +60,17 @@ def on_held(state: State, event: Held, now: Instant) -> list[Effect]:
     if not shard.silent:
         unstash(state, shard)
     return drafts.effects() + out + dispatch.fill(state, now)
+
+
+def first_told(shard: Shard | None, event: Held) -> list[int]:
+    """What a worker runs that it was not known to run."""
+    known: set[int] = set()
+    if shard is not None:
+        known |= shard.strays.get(event.worker, set())
+        for piece in shard.away.get(event.worker, []):
+            known.update(range(piece.first, piece.stop))
+    running = {p for first, count in event.running for p in range(first, first + count)}
+    return sorted(running - known)
 
 
 def _unseen(shard: Shard, event: Held) -> list[Arrived]:
@@ -167,23 +178,29 @@ def _give_back(state: State, shard: Shard, drafts: Drafts, pieces: list[Piece]) 
 
 
 def _note_strays(
+    state: State,
     shard: Shard,
     drafts: Drafts,
-    worker: str,
+    event: Held,
     away: list[Piece],
-    running: list[Range],
     fresh: list[Arrived],
+    now: Instant,
 ) -> list[Effect]:
-    """What runs, and is not to be run again whatever comes of it: most often it is cancelled."""
+    """What runs, and is not to be run again whatever comes of it: it is cancelled, or another
+    region had it run again while nobody could be asked here. As long as it runs its key is busy."""
+    worker = event.worker
     had = shard.strays.pop(worker, set())
     known = {p for piece in away for p in range(piece.first, piece.stop)}
-    have = {p for first, stop in running for p in range(first, stop)} - known
+    have = {p for first, count in event.running for p in range(first, first + count)} - known
+    for position, tenant, key in event.keys:
+        if position in have - had:
+            shard.keys.hold(position, scoped(tenant, key))
     if have:
         shard.strays[worker] = have
     ended = had - have
     if ended:
         ended -= {p for item in fresh for p in _final(item.frame)}
-        _end_cancelled(shard, drafts, ended)
+        _end_strays(state, shard, drafts, ended, now)
     return [TellCancelled(worker, shard.number, p) for p in sorted((have - had) & shard.cancelling)]
 
 
@@ -191,6 +208,19 @@ def _final(frame: bytes) -> list[int]:
     """The positions of an outcome frame that have an outcome."""
     codes = enumerate(outcome.states(frame), outcome.header(frame).position)
     return [position for position, code in codes if code not in _NO_OUTCOME]
+
+
+def _end_strays(
+    state: State, shard: Shard, drafts: Drafts, positions: set[int], now: Instant
+) -> None:
+    """They run no more, and told no outcome: those that have one free their keys at once."""
+    _end_cancelled(shard, drafts, positions)
+    ranges = [(position, position + 1) for position in positions - shard.cancelling]
+    freed = shard.keys.settle(ranges)
+    if shard.phase != "releasing":
+        for piece in reversed(freed):
+            state.ready.push(piece, front=True)
+        dispatch.unhold(state, shard, now)
 
 
 def _end_cancelled(shard: Shard, drafts: Drafts, positions: set[int]) -> None:
@@ -256,7 +286,7 @@ def on_stranger_lost(state: State, name: str, now: Instant) -> list[Effect]:
         else:
             _give_back(state, shard, drafts, pieces)
         overstay.forget(shard, name)
-        _end_cancelled(shard, drafts, shard.strays.pop(name, set()))
+        _end_strays(state, shard, drafts, shard.strays.pop(name, set()), now)
         shard.seen.pop(name, None)
         shard.asking.discard(name)
         shard.polling.discard(name)

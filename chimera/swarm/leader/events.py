@@ -168,6 +168,8 @@ class Held:
     #: those of the tasks it runs, or hands in, that are parked in the journal
     parked: tuple[NewFrame, ...] = ()
     policies: tuple[TaskPolicy, ...] = ()  #: of the types that it runs
+    #: (position, tenant, key) of those that it is first told to run, though they have an outcome
+    keys: tuple[tuple[int, str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

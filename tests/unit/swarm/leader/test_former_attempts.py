@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from chimera.frames import outcome
 from chimera.swarm.facts import Scheduled
 from chimera.swarm.leader import LeaderMachine, effects, events
@@ -57,6 +59,29 @@ def test_the_key_of_a_cancelled_task_that_runs_elsewhere_stays_busy() -> None:
     assert (ends(found), sent(found)) == ([(0, outcome.CANCELLED)], [])
     (record,) = recorded(found)
     assert sent(leader.step(events.Recorded(0, record.token, 1), NOW)) == [(1, 2)]
+
+
+@pytest.mark.parametrize("end", [events.Held("a", 0), events.WorkerLost("a", None)])
+def test_the_key_of_a_task_that_still_runs_though_it_has_its_outcome_is_busy(
+    end: events.Event,
+) -> None:
+    """Found in seed 1874: another region had it run again, and gave its shard back."""
+    leader = machine()
+    leader.step(taken((frame(1, 1, ["k"]),), ("a",)), NOW)
+    still = events.Held("a", 0, (), ((0, 1),), keys=((0, "default", "k"),))
+    assert sent(leader.step(still, NOW)) == []
+    assert sent(leader.step(still, NOW)) == []
+    assert sent(leader.step(end, NOW)) == [(1, 2)]
+
+
+def test_the_late_outcome_of_a_task_that_has_one_frees_its_key() -> None:
+    leader = machine()
+    leader.step(taken((frame(1, 1, ["k"]),), ("a",)), NOW)
+    leader.step(events.Held("a", 0, (), ((0, 1),), keys=((0, "default", "k"),)), NOW)
+    found = leader.step(events.Held("a", 0, (succeeded(0, 1),)), NOW)
+    (record,) = recorded(found)
+    found += leader.step(events.Recorded(0, record.token, 0), NOW)
+    assert sent(found) == [(1, 2)]
 
 
 def test_a_cancelled_retry_that_waits_gives_its_key_free_once_its_end_is_recorded() -> None:
