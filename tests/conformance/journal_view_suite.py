@@ -6,6 +6,7 @@ import pytest
 
 from chimera import errors
 from chimera.frames import command, outcome
+from chimera.store.opened import keys_of_ended
 from chimera.store.protocol import Filter
 from tests.conformance.journal_kit import (
     BOUND,
@@ -55,6 +56,13 @@ class ListSuite:
             ("succeeded", 3, NOW + 9),
         ]
         assert [r.body for r in records] == [b"0", FAILURE, b"2"]
+
+    def test_keys_are_told_of_the_tasks_that_have_an_outcome(self, bench: Bench):
+        journal = bench.owned()
+        accept(journal, frame(0, 4, keys=["a", "b", None, "d"]), frame(4, 1))
+        settle(journal, ended(0, [OK, OPEN, OK, OPEN]), singles=(single(3, CANCELLED), single(4)))
+        told = keys_of_ended(journal, range(9))
+        assert told == ((0, "default", "a"), (3, "default", "d"))
 
     def test_filters_hold_together(self, bench: Bench):
         journal = bench.owned()
