@@ -12,6 +12,9 @@ import pytest
 
 from tests.guarantees.kit import World, open_gate
 
+#: two of each leader: they come back to it after its death one by one, a second or two each
+SHARDS = 4
+
 
 def _name() -> str:
     return f"g{uuid.uuid4().hex[:8]}"
@@ -32,7 +35,7 @@ class _Shared:
             except AssertionError:
                 self.end()
         if self._world is None:
-            self._world = World(_name(), self._make_directory())
+            self._world = World(_name(), self._make_directory(), shards=SHARDS)
             self._world.up()
         return self._world
 
@@ -64,7 +67,8 @@ def make_swarm(ray_cluster: Any, tmp_path: Path) -> Iterator[Callable[..., World
     made: list[World] = []
 
     def make(**settings: Any) -> World:
-        world = World(settings.pop("name", None) or _name(), tmp_path, **settings)
+        name = settings.pop("name", None) or _name()
+        world = World(name, tmp_path, **{"shards": SHARDS, **settings})
         made.append(world)
         world.up()
         return world
