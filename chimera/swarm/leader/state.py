@@ -36,6 +36,8 @@ FLIGHT_ITEMS_MAX = 256
 PENDING_MAX = 64
 #: finished outcomes leave a flight that runs on after this (P7)
 OVERDUE_S = 0.1
+#: a worker that was sent tasks and begins none is taken for dead
+BEGIN_S = 30.0
 #: between two questions to a former owner's worker
 POLL_S = 0.1
 #: a keyed frame waits this long, whole, for keys that are in flight; then it is split
@@ -132,6 +134,7 @@ class Worker:
     recorded_at: float = 0.0
     in_hand: InHand | None = None
     former_since: float | None = None  #: since when it is at what another leader had sent it
+    unbegun_since: float | None = None  #: since when it was sent tasks and is at nothing
     collecting: bool = False
     collected_at: float = 0.0
     killing: str | None = None  #: why it is about to be killed

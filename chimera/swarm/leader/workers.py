@@ -28,7 +28,7 @@ from chimera.swarm.leader.events import (
 from chimera.swarm.leader.ready import Piece
 from chimera.swarm.leader.settle import take_in
 from chimera.swarm.leader.staff import keep_pool
-from chimera.swarm.leader.state import OVERDUE_S, Flight, InHand, State, Worker
+from chimera.swarm.leader.state import BEGIN_S, OVERDUE_S, Flight, InHand, State, Worker
 
 #: serials wait this long for a flight that tells them, before they are told on their own
 TELL_S = 0.5
@@ -233,9 +233,9 @@ def watch_boards(state: State, boards: dict[str, Board], now: Instant) -> list[E
     for worker in state.workers.values():
         board = boards.get(worker.name)
         _see(worker, board, now)
-        if not worker.killed and overstay.is_lost(state, worker, now):
-            worker.killing, worker.killed = "attempt_timeout", True
-            out.append(Kill(worker.name, worker.killing))
+        if not worker.killed and (why := _stuck(state, worker, now)):
+            worker.killing, worker.killed = why, True
+            out.append(Kill(worker.name, why))
         hand = worker.in_hand
         flight = worker.flights.get(hand.flight) if hand else None
         if hand is None or flight is None or worker.killed:
@@ -259,8 +259,25 @@ def _has_more(worker: Worker, flight: Flight) -> bool:
     return others or sum(piece.count for piece in flight.rest(flight.done)) > 1
 
 
+def _stuck(state: State, worker: Worker, now: Instant) -> str | None:
+    """Why a worker must die that is at none of our attempts, if it must.
+
+    It may live and begin nothing: a thread that a handler left behind holds the interpreter.
+    """
+    if overstay.is_lost(state, worker, now):
+        return "attempt_timeout"
+    if worker.unbegun_since is None:
+        return None
+    since = max(worker.unbegun_since, worker.idle_since)
+    return "unresponsive" if now.mono - since > BEGIN_S else None
+
+
 def _see(worker: Worker, board: Board | None, now: Instant) -> None:
     """Note what a board says, and since when it has said so."""
+    if board is None or board.flight or not worker.flights:
+        worker.unbegun_since = None
+    elif worker.unbegun_since is None:
+        worker.unbegun_since = now.mono
     if board is None or not board.flight or board.flight not in worker.flights:
         worker.in_hand = None
         if board is None or not board.flight:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from chimera.swarm.leader import LeaderMachine, effects, events
-from chimera.swarm.leader.events import Instant, NewFrame, Replied
+from chimera.swarm.leader.events import Board, Instant, NewFrame, Replied
 from chimera.swarm.leader.staff import BUSY_SURPLUS_S, SURPLUS_S
+from chimera.swarm.leader.state import BEGIN_S
 from chimera.swarm.policy import TaskPolicy
 from chimera.swarm.reports import LeaderConfig
 
@@ -24,6 +25,7 @@ class Pool:
         self.leader = LeaderMachine("leader/r/0", "own", workers=1, ring=1, checked=True)
         self.retired: list[str] = []
         self.sent: list[effects.Send] = []
+        self.killed: list[tuple[str, str]] = []
         (spawn,) = self.leader.step(events.Tick({}), self.instant())
         assert isinstance(spawn, effects.Spawn)
         self.own = spawn.worker
@@ -41,12 +43,14 @@ class Pool:
                 self.sent.append(effect)
             elif isinstance(effect, effects.Retire):
                 self.retired.append(effect.worker)
+            elif isinstance(effect, effects.Kill):
+                self.killed.append((effect.worker, effect.reason))
             elif isinstance(effect, effects.Spawn):
                 self.spawned.append(effect.worker)
 
-    def tick(self, seconds: float) -> None:
+    def tick(self, seconds: float, **boards: events.Board) -> None:
         self.now += seconds
-        self.step(events.Tick({}))
+        self.step(events.Tick(boards))
 
 
 @pytest.fixture
@@ -196,3 +200,29 @@ def test_what_is_paused_makes_no_pool_grow() -> None:
     for _ in range(40):
         pool.tick(0.1)
     assert len(pool.spawned) == 1
+
+
+AT_NOTHING = Board(0, None, 0)
+
+
+def test_a_worker_that_begins_nothing_of_what_it_was_sent_is_ended_once(busy: Pool) -> None:
+    busy.tick(0.1, adopted=AT_NOTHING)
+    busy.tick(BEGIN_S - 1, adopted=AT_NOTHING)
+    assert not busy.killed
+    busy.tick(2.0, adopted=AT_NOTHING)
+    busy.tick(2.0, adopted=AT_NOTHING)
+    assert busy.killed == [("adopted", "unresponsive")]
+
+
+def test_a_worker_stays_that_begins_or_ends_something_or_has_nothing_to_do(busy: Pool) -> None:
+    (send,) = [one for one in busy.sent if one.worker == "adopted"]
+    busy.tick(BEGIN_S - 1, adopted=AT_NOTHING)
+    busy.tick(0.1, adopted=Board(send.flight, 0, 0))
+    busy.tick(BEGIN_S - 1, adopted=AT_NOTHING)
+    land_all(busy)
+    busy.tick(BEGIN_S - 1, adopted=AT_NOTHING)
+    assert not busy.killed
+    idle = Pool("adopted")
+    idle.tick(0.1, adopted=AT_NOTHING)
+    idle.tick(2 * BEGIN_S, adopted=AT_NOTHING)
+    assert not idle.killed
