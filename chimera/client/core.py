@@ -39,6 +39,8 @@ TYPES_S = 30.0
 UNKNOWN_S = 1.0
 #: threads for reading and writing large payloads on behalf of coroutines
 BLOB_THREADS = 4
+#: seconds that a question for the task types may take at most
+TYPES_WAIT_S = 10.0
 
 
 class Blobs(Protocol):
@@ -201,14 +203,14 @@ class Core:
         record: TaskRecord = found
         return record
 
-    def policy(self, type: str) -> Steps[TaskPolicy]:
-        """The policy of a task type. Raises UnknownTaskType, after asking once more."""
+    def policy(self, type: str, timeout_s: float = TYPES_WAIT_S) -> Steps[TaskPolicy]:
+        """The policy of a task type. Raises UnknownTaskType, once asked again, or NotReady."""
         self.check()
         age = time.monotonic() - self._types_at
         found = self._types.get(type)
         if found is None or age > TYPES_S:
             if age > UNKNOWN_S:
-                yield from self._learn(must=found is None)
+                yield from self._learn(must=found is None, timeout_s=timeout_s)
             found = self._types.get(type)
         if found is None:
             known = ", ".join(sorted(self._types)) or "none"
@@ -223,12 +225,13 @@ class Core:
         yield from self._learn(must=True)
         return tuple(self._types.values())
 
-    def _learn(self, must: bool) -> Steps[None]:
+    def _learn(self, must: bool, timeout_s: float = TYPES_WAIT_S) -> Steps[None]:
         """Ask some leader for the types; while none answers, what is known stands."""
-        until = time.monotonic() + 10.0
+        until = time.monotonic() + min(timeout_s, TYPES_WAIT_S)
         while True:
             try:
-                policies = yield self.link.ask_any("types"), CALL_TIMEOUT_S
+                left = max(until - time.monotonic(), 0.001)
+                policies = yield self.link.ask_any("types"), min(left, CALL_TIMEOUT_S)
             except Unavailable as fault:
                 if not must:
                     return

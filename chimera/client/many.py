@@ -213,7 +213,7 @@ def submit_many(
     """
     if isinstance(idempotency_key, str):
         raise InvalidRequest("one idempotency key for many tasks would make them one: give a list")
-    policy = yield from core.policy(what.type)
+    policy = yield from core.policy(what.type, what.timeout_s)
     kind = what.options.kind(what.type, what.tenant, policy)
     bulk = BulkTasks(core, what.tenant)
     length = len(payloads) if isinstance(payloads, Sized) else None

@@ -55,7 +55,7 @@ def submit(
     core: Core, what: Submission, payload: Any, key: str | None, idempotency_key: str | None
 ) -> Steps[Task]:
     """Submit one task; it is durable when this returns."""
-    policy = yield from core.policy(what.type)
+    policy = yield from core.policy(what.type, what.timeout_s)
     kind = what.options.kind(what.type, what.tenant, policy)
     parcel = yield from _parcel(core, what, kind, policy, payload, key, idempotency_key)
     shard = Route(what.tenant, core.link.settings.ring, policy)(key or idempotency_key)
@@ -80,7 +80,7 @@ def call(
     if key is not None or idempotency_key is not None:
         task = yield from submit(core, what, payload, key, idempotency_key)
         return (yield from task.result(wait_s))
-    policy = yield from core.policy(what.type)
+    policy = yield from core.policy(what.type, what.timeout_s)
     kind = what.options.kind(what.type, what.tenant, policy)
     parcel = yield from _parcel(core, what, kind, policy, payload, None, None)
     shard = Route(what.tenant, core.link.settings.ring, policy).home

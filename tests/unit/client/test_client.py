@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from chimera.api.task import task
+from chimera.client import core as core_module
 from chimera.client import submit as submit_module
 from chimera.client import swarm as swarm_module
 from chimera.client.swarm import Swarm
@@ -18,6 +19,7 @@ from chimera.errors import (
     InvalidPayload,
     InvalidRequest,
     NotFound,
+    NotReady,
     OutcomeUnknown,
     Overloaded,
     PayloadTooLarge,
@@ -29,7 +31,15 @@ from chimera.errors import (
 )
 from chimera.frames import command, ids, outcome
 from chimera.swarm.facts import Settlement, Single
-from tests.unit.client.fake import DEADLINE_S, DIES_AFTER, DIES_BEFORE, HELD, core, eventually
+from tests.unit.client.fake import (
+    DEADLINE_S,
+    DIES_AFTER,
+    DIES_BEFORE,
+    HELD,
+    LOST,
+    core,
+    eventually,
+)
 
 
 @task("echo")
@@ -168,6 +178,12 @@ class TestChecks:
             with pytest.raises(UnknownTaskType):
                 swarm.submit("nope")
         assert len(leaders.calls) == 1
+
+    def test_a_submit_waits_no_longer_for_the_types_than_it_may(self, swarm, leaders, monkeypatch):
+        monkeypatch.setattr(core_module, "TYPES_WAIT_S", 1e6)
+        leaders.fault = lambda verb, shard: LOST if verb == "types" else None
+        with pytest.raises(NotReady, match="no leader says what task types there are"):
+            swarm.submit("echo", 1, timeout_s=0.1)
 
     def test_what_is_no_json_is_named(self, swarm, leaders):
         with pytest.raises(InvalidPayload, match=r"payload is no JSON at \$\.a\[1\]: object"):
