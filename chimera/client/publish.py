@@ -268,10 +268,13 @@ class Publisher:
         self._again(flight, delay, look=moved)
 
     def _gather(self, flight: _Flight) -> None:
-        """Single tasks are answered while others wait: have all of them share the next call."""
+        """Single tasks are answered while others wait: have all of them share the next call.
+
+        Not where most wait: a burst has nobody who comes back.
+        """
         lane = flight.lane
         crowd = flight.tasks + lane.tasks
-        if lane is self._singles and crowd > 1:
+        if lane is self._singles and crowd > 1 and flight.tasks >= lane.tasks:
             lane.gather, lane.gather_until = crowd, self._engine.now() + GATHER_S
             self._engine.later(GATHER_S, lambda: self._start(lane))
 

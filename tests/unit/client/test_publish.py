@@ -261,7 +261,7 @@ def test_singles_that_come_while_a_call_is_in_flight_share_the_next_frame(world)
     others = [world.offer(value) for value in range(2, 30)]
     assert len(world.leaders.appends()) == 1
     world.leaders.release()
-    world.engine.advance(2 * GATHER_S)
+    world.engine.run()
     assert len(world.leaders.appends()) == 2
     assert [header.count for header in world.leaders.appends()[1].frames] == [28]
     done = [world.accepted(one) for one in (first, *others)]
@@ -291,6 +291,15 @@ def test_a_single_that_waits_and_one_that_is_answered_go_together_next(world):
     assert [call.frames[0].count for call in world.leaders.appends()] == [1, 2]
 
 
+def test_a_single_waits_a_moment_at_most_for_one_that_does_not_come_back(world):
+    world.script(HELD)
+    world.offer(1)
+    waiting = world.offer(2)
+    world.leaders.release()
+    world.engine.advance(2 * GATHER_S)
+    assert world.accepted(waiting).count == 1
+
+
 def test_a_single_that_is_alone_waits_for_nobody(world):
     for value in range(3):
         assert world.accepted(world.offer(value)).count == 1
@@ -304,7 +313,7 @@ def test_frames_of_different_heads_share_a_call(world):
         made = parcel(world.engine, [value], HEAD if value % 2 else OTHER)
         world.publisher.offer([made], None, False)
     world.leaders.release()
-    world.engine.advance(2 * GATHER_S)
+    world.engine.run()
     assert sorted(header.count for header in world.leaders.appends()[1].frames) == [3, 3]
 
 
