@@ -6,7 +6,8 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Header, Request
 
@@ -17,6 +18,8 @@ from chimera.client import AsyncSwarm, connect_async
 from chimera.errors import InvalidRequest, NotReady
 from chimera.serve.checks import Memory
 from chimera.swarm.reports import SwarmStatus
+
+T = TypeVar("T")
 
 #: header that says for whom; without it the tenant is this one
 TENANT_HEADER = "Chimera-Tenant"
@@ -82,13 +85,14 @@ class Gateway:
         """What is observed of the whole swarm; those who ask at once share an answer."""
         async with self._asking:
             if self._status is None or time.monotonic() - self._status_at > STATUS_S:
-                self._status = await asyncio.to_thread(status, self.name, timeout_s=CALL_S)
+                ask = partial(status, self.name, timeout_s=CALL_S)
+                self._status = await _elsewhere(ask)
                 self._status_at = time.monotonic()
             return self._status
 
     async def orchestrator(self, call: Callable[[Any], Any], timeout_s: float) -> Any:
         """Call the orchestrator. Raises what it raises, Unavailable if it does not answer."""
-        return await asyncio.to_thread(self._call, call, timeout_s)
+        return await _elsewhere(partial(self._call, call, timeout_s))
 
     async def registry(self, op: str, arguments: dict[str, Any]) -> Any:
         """Carry out an operation of the schema registry. Raises RegistryFault, Unavailable."""
@@ -102,6 +106,14 @@ class Gateway:
         if handle is None:
             raise NotReady("the orchestrator is not there just now", retry_after=1.0)
         return cluster.call(call(handle), timeout_s)
+
+
+async def _elsewhere(ask: Callable[[], T]) -> T:
+    """Ask Ray in a thread, and in no request's context: its end would cancel the call (ray#52476).
+
+    That is what `asyncio.to_thread` would do.
+    """
+    return await asyncio.get_running_loop().run_in_executor(None, ask)
 
 
 def _nothing() -> None:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from contextvars import Context
 from typing import Any, TypeVar
 
 import ray
@@ -154,7 +155,10 @@ class RayLink:
         if verb == "outcomes":
             method = method.options(num_returns=OUTCOME_SLOTS)
         try:
-            return _Answer(method.remote(*args))
+            # in a context of its own: a call made in that of a Ray task is the task's child, and
+            # cancelled with it. Serve cancels requests whose clients go away, and a cancelled call
+            # holds up the caller's next ones to that actor for half a minute (ray#52476)
+            return _Answer(Context().run(method.remote, *args))
         except RayError as fault:
             return failed(_translate(fault))
 
