@@ -66,7 +66,7 @@ def _keep(document: Document, mode: str, report: Report) -> None:
                 document.add(name, "/s", [one.rate for one in found])
                 document.add(f"{name}: median time", "ms", [one.latency_ms for one in found])
             document.add(f"{name}: CPU of the edge a request", "ms", [one.cpu_ms for one in found])
-            if what not in ("empty", "paced"):
+            if what not in ("empty", "inline", "paced"):
                 document.add(
                     f"{name}: CPU of the swarm a request", "ms", [one.swarm_ms for one in found]
                 )
@@ -75,7 +75,8 @@ def _keep(document: Document, mode: str, report: Report) -> None:
 
 
 _TITLES = {
-    "empty": "empty route", "paced": "empty route at the rate of tasks",
+    "empty": "empty route", "inline": "empty route on Serve's event loop",
+    "paced": "empty route at the rate of tasks",
     "single": "one task a request", "bulk": f"bulks of {LINES:,} tasks",
     "scraped": f"bulks of {LINES:,} tasks, /metrics each {OFTEN_S:g} s",
 }  # fmt: skip

@@ -43,13 +43,14 @@ READY_S = 60.0
 _TASK = b'{"type": "bench.noop", "payload": {"n": 12345678, "text": "%s"}}' % (b"x" * 64)
 WIRES = {
     "empty": http_load.request("POST", "/empty/", _TASK),
+    "inline": http_load.request("POST", "/inline/", _TASK),
     "single": http_load.request("POST", "/v1/tasks", _TASK),
     "bulk": http_load.request(
         "POST", "/v1/tasks:batch", LINES * (_TASK + b"\n"), "application/x-ndjson"
     ),
     "metrics": http_load.request("GET", "/metrics"),
 }
-STATUS = {"empty": 202, "single": 202, "bulk": 200, "metrics": 200}
+STATUS = {"empty": 202, "inline": 202, "single": 202, "bulk": 200, "metrics": 200}
 
 _empty = FastAPI()
 
@@ -68,7 +69,8 @@ class Measured(msgspec.Struct, kw_only=True):
     """One stretch of load."""
 
     what: str  #: `empty`, `single`, `bulk`, or `scraped`: a bulk while metrics are looked at,
-    #: `paced`: an empty route asked as often as tasks were submitted just before
+    #: `paced`: an empty route asked as often as tasks were submitted just before, `inline`: an
+    #: empty route on Serve's own event loop, as the gateway's are
     connections: int
     rate: float  #: requests a second
     latency_ms: float  #: median
@@ -204,12 +206,8 @@ def _run(settings: Settings) -> Report:
     ):
         port = _free_port()
         deployment.up(swarm.name, HttpSpec(port=port))
-        made: Any = serve.deployment(
-            _Empty, name="empty", max_ongoing_requests=1000,
-            logging_config=deployment.LOGGING,
-            ray_actor_options={"num_cpus": 0, **code.options()},
-        )  # fmt: skip
-        serve.run(made.bind(), name="empty", route_prefix="/empty")
+        _deploy("empty", {"num_cpus": 0, **code.options()})
+        _deploy("inline", deployment.actor_options())
         edge = Edge(swarm, port, settings)
         for what in WIRES:
             _await(port, what)
@@ -218,7 +216,9 @@ def _run(settings: Settings) -> Report:
             edge.rest()
             for _ in range(settings.pairs):
                 for connections in AT_ONCE["single"]:
-                    measured += [edge.measure(one, connections) for one in ("empty", "single")]
+                    measured += [
+                        edge.measure(one, connections) for one in ("inline", "empty", "single")
+                    ]
                     rate = measured[-1].rate
                     measured.append(edge.measure("paced", connections, rate))
                 measured += [edge.measure("bulk", one) for one in AT_ONCE["bulk"]]
@@ -227,6 +227,15 @@ def _run(settings: Settings) -> Report:
         finally:
             serve.shutdown()  # type: ignore[no-untyped-call]  # Serve's
         return Report(measured=measured, scrape_ms=scrape_ms, refused=edge.refused)
+
+
+def _deploy(name: str, actor_options: dict[str, Any]) -> None:
+    """Serve an empty route."""
+    made: Any = serve.deployment(
+        _Empty, name=name, max_ongoing_requests=1000, logging_config=deployment.LOGGING,
+        ray_actor_options=actor_options,
+    )  # fmt: skip
+    serve.run(made.bind(), name=name, route_prefix=f"/{name}")
 
 
 def _await(port: int, what: str) -> None:

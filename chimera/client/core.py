@@ -6,7 +6,6 @@ import os
 import random
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
@@ -14,7 +13,6 @@ from typing import Any, Protocol
 from chimera.client.contracts import Contracts
 from chimera.client.encode import Inline
 from chimera.client.engine import ThreadEngine
-from chimera.client.parcels import Parcel
 from chimera.client.ports import LeaderLink, Pending, Promise, Silent
 from chimera.client.publish import CALL_TIMEOUT_S, Publisher
 from chimera.client.session import Session
@@ -70,8 +68,6 @@ class Core:
         self.publisher = Publisher(self.engine, link, self.session)
         self.waiter = Waiter(self.engine, link)
         self.engine.on_end += [self.publisher.end, self.waiter.end]
-        self._offered: deque[tuple[Parcel, int | None]] = deque()
-        self._told = False  #: the engine will look at what was offered
         self._open_blobs = open_blobs
         self._blobs: Blobs | None = None
         self._pool: ThreadPoolExecutor | None = None
@@ -118,32 +114,6 @@ class Core:
             self.link.close()
             if self._pool is not None:
                 self._pool.shutdown(wait=False)
-
-    def offer(self, parcel: Parcel, shard: int | None) -> None:
-        """Have a single task published; those that come before the engine wakes wake it once.
-
-        Raises ChimeraError if it has ended.
-        """
-        self._offered.append((parcel, shard))
-        if self._told:
-            return
-        self._told = True
-        try:
-            self.engine.do(self._take_offered)
-        except ChimeraError as fault:
-            self._told = False
-            while self._offered:  # also of those who saw that it was told
-                self._offered.popleft()[0].promise.fail(fault)
-            raise
-
-    def _take_offered(self) -> None:
-        self._told = False
-        by_shard: dict[int | None, list[Parcel]] = {}
-        while self._offered:
-            parcel, shard = self._offered.popleft()
-            by_shard.setdefault(shard, []).append(parcel)
-        for shard, parcels in by_shard.items():
-            self.publisher.offer(parcels, shard, False)
 
     def nap(self, seconds: float) -> Promise[None]:
         """A promise that is kept after a while."""

@@ -35,6 +35,10 @@ class Engine(Protocol):
         """Seconds of a clock that only goes forward."""
         ...
 
+    def do(self, work: Callable[[], None]) -> None:
+        """Run `work` on the engine; from any thread. Raises ChimeraError if it has ended."""
+        ...
+
     def later(self, delay_s: float, work: Callable[[], None]) -> None:
         """Run `work` on the engine after a while."""
         ...
@@ -64,7 +68,6 @@ class ThreadEngine:
         return not self._closed
 
     def do(self, work: Callable[[], None]) -> None:
-        """Run `work` on the engine; from any thread. Raises ChimeraError if it has ended."""
         with self._gate:
             if self._closed:
                 raise self._ended()

@@ -11,10 +11,11 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from chimera.client.doorbell import Doorbell
 from chimera.client.engine import Engine
 from chimera.client.parcels import Frame, Parcel, draw
 from chimera.client.ports import Gone, LeaderLink, NoOwner, Silent
@@ -108,6 +109,34 @@ class Publisher:
         self._ring: tuple[dict[int, str], list[int]] = ({}, [])
         self._missed_at = float("-inf")
         self._end: ChimeraError | None = None
+        #: single tasks without a key, which come in when there is something to do about them
+        self._door: Doorbell[Parcel] = Doorbell(engine.do, self._let_in)
+        self._keyed_door: Doorbell[tuple[Parcel, int]] = Doorbell(engine.do, self._let_keyed_in)
+
+    def hand_in(self, parcel: Parcel, shard: int | None) -> None:
+        """Take a single task, from any thread. Raises ChimeraError if the engine has ended."""
+        try:
+            if shard is None:
+                self._door.hand_in(parcel)
+            else:
+                self._keyed_door.hand_in((parcel, shard))
+        except ChimeraError as fault:  # it concerns also those who saw that the bell was rung
+            self._turn_away(fault)
+            raise
+
+    def _let_in(self, parcels: list[Parcel]) -> None:
+        self.offer(parcels, None, False)
+
+    def _let_keyed_in(self, found: list[tuple[Parcel, int]]) -> None:
+        by_shard: dict[int, list[Parcel]] = {}
+        for parcel, shard in found:
+            by_shard.setdefault(shard, []).append(parcel)
+        for shard, parcels in by_shard.items():
+            self.offer(parcels, shard, False)
+
+    def _turn_away(self, fault: ChimeraError) -> None:
+        for parcel in (*self._door.left(), *(one for one, _ in self._keyed_door.left())):
+            parcel.promise.fail(fault)
 
     def offer(self, parcels: Sequence[Parcel], shard: int | None, bulk: bool) -> None:
         """Take parcels in; their promises tell the rest.
@@ -120,6 +149,10 @@ class Publisher:
                 lane = self._keyed[shard] = _Lane(shard, 1, float("inf"))
         else:
             lane = self._bulk if bulk else self._singles
+        self._put(lane, parcels, bulk)
+        self._start(lane)
+
+    def _put(self, lane: _Lane, parcels: Iterable[Parcel], bulk: bool = False) -> None:
         for parcel in parcels:
             if self._end is not None:
                 parcel.promise.fail(self._end)
@@ -130,7 +163,6 @@ class Publisher:
             else:
                 lane.queue.append(parcel)
                 lane.tasks += len(parcel.payloads)
-        self._start(lane)
 
     def resend(self, shard: int, frame: Frame) -> None:
         """Go on with a frame that was sent already, and perhaps accepted."""
@@ -157,6 +189,8 @@ class Publisher:
     def end(self, fault: ChimeraError) -> None:
         """The engine has ended: nothing will be sent any more."""
         self._end = fault
+        self._door.quorum = 1  # whoever comes now rings, and learns of it
+        self._turn_away(fault)
         for lane in (self._singles, self._bulk, self._resent, *self._keyed.values()):
             for parcel in lane.queue:
                 parcel.promise.fail(fault)
@@ -185,6 +219,8 @@ class Publisher:
 
     def _start(self, lane: _Lane) -> None:
         """Send what may be sent now."""
+        if lane is self._singles:
+            self._put(lane, self._door.left())
         while lane.queue and self._may_start(lane):
             self._expire(lane)
             shard = self.next_shard() if lane.shard is None else lane.shard
@@ -196,9 +232,21 @@ class Publisher:
                     frame.renew(flight.began)
                 lane.flights.append(flight)
                 self._send(flight)
-        if lane.queue and not lane.ticking:
+        if lane is self._singles and self._is_early(lane):
+            self._start(lane)
+        elif (lane.queue or (lane is self._singles and lane.flights)) and not lane.ticking:
             lane.ticking = True
             self._engine.later(min(max(lane.patience_s, 0.01), TICK_S), lambda: self._tick(lane))
+
+    def _is_early(self, lane: _Lane) -> bool:
+        """Say how many tasks there must be before they ring; whether there are as many by now."""
+        if self._may_start(lane):
+            self._door.quorum = 1
+        elif lane.tasks < lane.gather and self._engine.now() < lane.gather_until:
+            self._door.quorum = lane.gather - lane.tasks
+        else:
+            self._door.quorum = QUEUE_MAX  # the call in flight, or a tick, fetches them
+        return len(self._door) >= self._door.quorum
 
     def _may_start(self, lane: _Lane) -> bool:
         sound = [flight for flight in lane.flights if not flight.tries]
@@ -273,8 +321,11 @@ class Publisher:
         Not where most wait: a burst has nobody who comes back.
         """
         lane = flight.lane
+        if lane is not self._singles:
+            return
+        self._put(lane, self._door.left())
         crowd = flight.tasks + lane.tasks
-        if lane is self._singles and crowd > 1 and flight.tasks >= lane.tasks:
+        if crowd > 1 and flight.tasks >= lane.tasks:
             lane.gather, lane.gather_until = crowd, self._engine.now() + GATHER_S
             self._engine.later(GATHER_S, lambda: self._start(lane))
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Generator
+import weakref
+from collections.abc import Callable, Generator
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
+from chimera.client.doorbell import Doorbell
 from chimera.client.ports import Pending, Silent
 
 T = TypeVar("T")
@@ -60,17 +63,9 @@ async def _answer(pending: Pending[Any], timeout_s: float) -> Any:
         # by hand: `wrap_future` and `wait` cost as much as the rest of a submit
         loop = asyncio.get_running_loop()
         woken: asyncio.Future[None] = loop.create_future()
-
-        def wake() -> None:
-            if not woken.done():
-                woken.set_result(None)
-
-        def answered(_: Any) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
-                loop.call_soon_threadsafe(wake)
-
-        future.add_done_callback(answered)
-        timer = loop.call_later(timeout_s, wake)
+        wake = _waker(loop)
+        future.add_done_callback(lambda _: wake(woken))
+        timer = loop.call_later(timeout_s, _wake, [woken])
         try:
             await woken
         finally:
@@ -78,3 +73,29 @@ async def _answer(pending: Pending[Any], timeout_s: float) -> Any:
         if not future.done():
             raise Silent(f"no answer in {timeout_s:g} s")
     return pending.get(READ_S)
+
+
+def _wake(sleepers: list[asyncio.Future[None]]) -> None:
+    for one in sleepers:
+        if not one.done():
+            one.set_result(None)
+
+
+def _waker(loop: asyncio.AbstractEventLoop) -> Callable[[asyncio.Future[None]], None]:
+    """What wakes a coroutine of this loop from another thread."""
+    found = _wakers.get(loop)
+    if found is None:
+        living = weakref.ref(loop)
+
+        def ring(work: Callable[[], None]) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+                if (loop := living()) is not None:
+                    loop.call_soon_threadsafe(work)
+
+        found = _wakers.setdefault(loop, Doorbell(ring, _wake).hand_in)
+    return found
+
+
+#: of each event loop
+_wakers: WeakKeyDictionary[asyncio.AbstractEventLoop, Callable[[asyncio.Future[None]], None]]
+_wakers = WeakKeyDictionary()

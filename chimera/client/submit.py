@@ -59,7 +59,7 @@ def submit(
     kind = what.options.kind(what.type, what.tenant, policy)
     parcel = yield from _parcel(core, what, kind, policy, payload, key, idempotency_key)
     shard = Route(what.tenant, core.link.settings.ring, policy)(key or idempotency_key)
-    core.offer(parcel, shard)
+    core.publisher.hand_in(parcel, shard)
     done = yield from durable(parcel, what.timeout_s)
     return accepted(core, what.tenant, done, 0)
 

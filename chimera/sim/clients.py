@@ -37,6 +37,9 @@ class _Engine:
     def __init__(self, client: Client) -> None:
         self._client = client
 
+    def do(self, work: Callable[[], None]) -> None:
+        self._client.later(0.0, work)
+
     def now(self) -> float:
         return self._client.kernel.now
 

@@ -313,6 +313,11 @@ class HandEngine:
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._ready: deque[Callable[[], None]] = deque()
         self._serials = itertools.count()
+        self.woken = 0  #: how often it was given work from outside
+
+    def do(self, work: Callable[[], None]) -> None:
+        self.woken += 1
+        self._ready.append(work)
 
     def now(self) -> float:
         return self.clock

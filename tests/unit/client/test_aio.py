@@ -7,6 +7,8 @@ import asyncio
 import pytest
 
 from chimera.client.aio import AsyncSwarm
+from chimera.client.ports import Promise
+from chimera.client.steps import arun
 from chimera.errors import TaskFailed, UnknownTaskType, WaitTimeout
 from chimera.frames import ids, outcome
 from chimera.swarm.facts import Settlement, Single
@@ -133,3 +135,37 @@ def test_reprs_and_duplicates():
     assert duplicate
     assert handle.startswith("<AsyncHandle of task ")
     assert bulk == "<AsyncBulk of 2 tasks>"
+
+
+def test_coroutines_that_are_answered_together_wake_their_loop_once(monkeypatch):
+    async def work(swarm, leaders):
+        loop = asyncio.get_running_loop()
+        promises = [Promise() for _ in range(50)]
+        waiting = [asyncio.create_task(arun(_one(promise))) for promise in promises]
+        await asyncio.sleep(0)
+        rings = []
+        ring = loop.call_soon_threadsafe
+        monkeypatch.setattr(loop, "call_soon_threadsafe", lambda f: (rings.append(f), ring(f)))
+        for number, promise in enumerate(promises):
+            promise.keep(number)
+        assert await asyncio.gather(*waiting) == list(range(50))
+        return len(rings)
+
+    def _one(promise):
+        return (yield promise, DEADLINE_S)
+
+    assert with_swarm(work) == 1
+
+
+def test_an_answer_after_the_loop_has_ended_harms_nobody():
+    promise = Promise()
+
+    def steps():
+        return (yield promise, DEADLINE_S)
+
+    async def give_up():
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(arun(steps()), 0.01)
+
+    asyncio.run(give_up())
+    promise.keep(1)

@@ -253,7 +253,7 @@ def test_tasks_that_come_while_the_engine_is_busy_share_a_frame(swarm, leaders):
     swarm.core.engine.do(lambda: gate.wait(DEADLINE_S))
     with ThreadPoolExecutor(8) as pool:
         submitting = [pool.submit(swarm.submit, "echo", n) for n in range(8)]
-        eventually(lambda: len(swarm.core._offered) == 8)
+        eventually(lambda: len(swarm.core.publisher._door) == 8)
         gate.set()
         handles = [one.result(DEADLINE_S) for one in submitting]
     (call,) = leaders.appends()

@@ -47,7 +47,10 @@ class World:
         made = parcel(self.engine, values, keys=["k"] * len(values) if shard is not None else None)
         for name, value in kw.items():
             setattr(made, name, value)
-        self.publisher.offer([made], shard, bulk)
+        if bulk:
+            self.publisher.offer([made], shard, True)
+        else:
+            self.publisher.hand_in(made, shard)
         self.engine.run()
         return made
 
@@ -300,6 +303,46 @@ def test_a_single_waits_a_moment_at_most_for_one_that_does_not_come_back(world):
     assert world.accepted(waiting).count == 1
 
 
+def test_singles_that_can_only_wait_do_not_wake_the_engine(world):
+    world.script(HELD)
+    world.offer(0)
+    woken = world.engine.woken
+    waiting = [world.offer(value) for value in range(1, 9)]
+    assert world.engine.woken == woken
+    world.leaders.release()
+    world.engine.run()
+    assert [world.accepted(one).count for one in waiting] == [1] * 8
+
+
+def test_the_last_single_that_is_waited_for_wakes_the_engine(world):
+    world.script(HELD, HELD)
+    for value in range(4):
+        world.offer(value)
+    world.leaders.release()  # 0; 1 to 3 go next
+    world.engine.advance(GATHER_S)
+    world.offer(4)
+    world.leaders.release()
+    world.engine.run()
+    woken = world.engine.woken
+    world.offer(5)
+    world.offer(6)
+    assert world.engine.woken == woken
+    world.offer(7)
+    assert world.engine.woken == woken + 1
+    assert [call.frames[0].count for call in world.leaders.appends()] == [1, 3, 4]
+
+
+def test_singles_that_nobody_asked_in_are_given_up_in_time(world):
+    world.leaders.fault = lambda verb, shard: HELD
+    for value in range(CALLS_MAX):
+        world.offer(value)
+        world.engine.advance(2 * PATIENCE_S)
+    assert len(world.leaders.appends()) == CALLS_MAX
+    late = world.offer(9, until=world.engine.now() + 1)
+    world.engine.advance(1.0 + 2 * PATIENCE_S)
+    assert isinstance(world.fault(late), NotReady)
+
+
 def test_a_single_that_is_alone_waits_for_nobody(world):
     for value in range(3):
         assert world.accepted(world.offer(value)).count == 1
@@ -311,7 +354,7 @@ def test_frames_of_different_heads_share_a_call(world):
     world.offer(0)
     for value in range(6):
         made = parcel(world.engine, [value], HEAD if value % 2 else OTHER)
-        world.publisher.offer([made], None, False)
+        world.publisher.hand_in(made, None)
     world.leaders.release()
     world.engine.run()
     assert sorted(header.count for header in world.leaders.appends()[1].frames) == [3, 3]
@@ -351,7 +394,9 @@ def test_too_many_waiting_tasks_are_refused_here(world):
     world.offer(0)
     for start in range(0, QUEUE_MAX, 1000):
         world.offer(*range(start, start + 1000))
-    assert isinstance(world.fault(world.offer(1)), Overloaded)
+    late = world.offer(1)
+    world.engine.advance(PATIENCE_S)
+    assert isinstance(world.fault(late), Overloaded)
 
 
 def test_when_the_engine_ends_everybody_is_told(world):
@@ -361,6 +406,20 @@ def test_when_the_engine_ends_everybody_is_told(world):
     assert isinstance(world.fault(sent), OutcomeUnknown)
     assert "closed" in str(world.fault(queued))
     assert "closed" in str(world.fault(world.offer(3)))
+
+
+def test_who_rings_in_vain_learns_of_it_as_do_those_before_him(world, monkeypatch):
+    def ended(work):
+        raise ChimeraError("closed")
+
+    monkeypatch.setattr(world.engine, "do", ended)
+    publisher = Publisher(world.engine, world.leaders, Session())
+    publisher._door.quorum = 2
+    before, made = parcel(world.engine, [1]), parcel(world.engine, [2])
+    publisher.hand_in(before, None)
+    with pytest.raises(ChimeraError, match="closed"):
+        publisher.hand_in(made, None)
+    assert "closed" in str(before.promise.future().exception(0.0))
 
 
 def test_what_was_never_sent_in_time_is_not_unknown(world):
