@@ -13,11 +13,11 @@ from chimera.client.bulk import BulkTasks, Segment
 from chimera.client.contracts import Check
 from chimera.client.core import Core
 from chimera.client.encode import Cut, Cutter, encode_payloads
+from chimera.client.lanes import CALLS_MAX
 from chimera.client.options import Kind, Route
 from chimera.client.outcomes import decode_json
 from chimera.client.parcels import FRAMES_MAX, Parcel
 from chimera.client.ports import Promise
-from chimera.client.publish import CALLS_MAX
 from chimera.client.steps import FOREVER, Steps
 from chimera.client.submit import Submission
 from chimera.client.task import BLOB_TIMEOUT_S

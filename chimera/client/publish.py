@@ -2,21 +2,22 @@
 
 Runs on the engine. Tasks bound to a shard by a key go out in order, one call in flight a shard;
 the others go to the leaders in turn. Single tasks that come while a call is in flight wait for it
-and share the next frame. In a crowd that frame waits a moment more, for those who were answered
-together to ask again together; a task that is alone waits for nobody.
+and share the next frame. In a crowd that frame waits a while more, for those who were answered
+together to ask again together; a task that is alone waits for nobody. Who can only wait does not
+wake the engine.
 """
 
 from __future__ import annotations
 
 import itertools
 import random
-from collections import Counter, deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from chimera.client.doorbell import Doorbell
 from chimera.client.engine import Engine
+from chimera.client.lanes import CALLS_MAX, PATIENCE_S, QUEUE_MAX, Flight, Lane
 from chimera.client.parcels import Frame, Parcel, draw
 from chimera.client.ports import Gone, LeaderLink, NoOwner, Silent
 from chimera.client.session import Session
@@ -32,61 +33,18 @@ from chimera.errors import (
 )
 from chimera.store.protocol import Receipt
 
-#: seconds until a call that nobody answered is sent again; a shard moves in less
+#: seconds until a call that nobody answers is sent again; a shard moves in less
 CALL_TIMEOUT_S = 2.0
-#: publish calls of bulk frames in flight
-CALLS_MAX = 4
-#: further calls while those in flight are being sent again: a dead leader holds up its shards only
-TROUBLED_MAX = 12
-#: seconds after which single tasks no longer wait for the call in flight
-PATIENCE_S = 0.05
-#: seconds that those who wait for a call in flight wait for those whom it answers: a frame costs
-#: client and leader much the same for one task as for twenty
-GATHER_S = 0.001
 #: seconds between two searches for the owners of shards that nobody seems to have
 MISSING_S = 1.0
 #: seconds between looks at what waits while nothing can be sent
 TICK_S = 0.25
 BACKOFF_FIRST_S = 0.01
 BACKOFF_CAP_S = 0.5
-#: tasks that may wait here for one shard, or for any
-QUEUE_MAX = 50_000
-
-
-@dataclass(slots=True, eq=False)
-class _Flight:
-    """One publish call, from its first try to its last."""
-
-    lane: _Lane
-    shard: int
-    frames: list[Frame]
-    began: float
-    tries: int = 0
-
-    @property
-    def tasks(self) -> int:
-        return sum(frame.count for frame in self.frames)
-
-
-@dataclass(slots=True, eq=False)
-class _Lane:
-    """Parcels that go the same way."""
-
-    #: where its frames must go; None: to whoever is next
-    shard: int | None
-    calls_max: int
-    #: seconds that the queue waits for a call in flight before it sends the next one
-    patience_s: float
-    queue: deque[Parcel] = field(default_factory=deque)
-    tasks: int = 0  #: in the queue
-    flights: list[_Flight] = field(default_factory=list)
-    ticking: bool = False
-    gather: int = 0  #: tasks that the next frame is to hold
-    gather_until: float = 0.0  #: when it goes with fewer
 
 
 class Publisher:
-    """Sends what callers offer. Only `parcels` and `promise` are shared with other threads."""
+    """Sends what callers hand in, from whatever thread; all else is done on the engine."""
 
     def __init__(
         self,
@@ -99,10 +57,10 @@ class Publisher:
         self._engine = engine
         self._link = link
         self._session = session
-        self._singles = _Lane(None, CALLS_MAX, PATIENCE_S)
-        self._bulk = _Lane(None, CALLS_MAX, 0.0)
-        self._keyed: dict[int, _Lane] = {}
-        self._resent = _Lane(None, QUEUE_MAX, 0.0)
+        self._singles = Lane(None, CALLS_MAX, PATIENCE_S)
+        self._bulk = Lane(None, CALLS_MAX, 0.0)
+        self._keyed: dict[int, Lane] = {}
+        self._resent = Lane(None, QUEUE_MAX, 0.0)
         #: shards whose calls are being sent again
         self._troubled: Counter[int] = Counter()
         self._turn = self._dice.randrange(1 << 16)
@@ -146,30 +104,25 @@ class Publisher:
         if shard is not None:
             lane = self._keyed.get(shard)
             if lane is None:
-                lane = self._keyed[shard] = _Lane(shard, 1, float("inf"))
+                lane = self._keyed[shard] = Lane(shard, 1, float("inf"))
         else:
             lane = self._bulk if bulk else self._singles
-        self._put(lane, parcels, bulk)
+        self._admit(lane, parcels, bulk)
         self._start(lane)
 
-    def _put(self, lane: _Lane, parcels: Iterable[Parcel], bulk: bool = False) -> None:
-        for parcel in parcels:
-            if self._end is not None:
+    def _admit(self, lane: Lane, parcels: Sequence[Parcel], bulk: bool = False) -> None:
+        if self._end is None:
+            lane.put(parcels, bulk)
+        else:
+            for parcel in parcels:
                 parcel.promise.fail(self._end)
-            elif lane.tasks >= QUEUE_MAX and not bulk:  # a bulk has a window of its own
-                parcel.promise.fail(
-                    Overloaded(f"{lane.tasks} tasks of this client wait already", retry_after=0.1)
-                )
-            else:
-                lane.queue.append(parcel)
-                lane.tasks += len(parcel.payloads)
 
     def resend(self, shard: int, frame: Frame) -> None:
         """Go on with a frame that was sent already, and perhaps accepted."""
         if self._end is not None:
             frame.give_up()
             return
-        flight = _Flight(self._resent, shard, [frame], self._engine.now())
+        flight = Flight(self._resent, shard, [frame], self._engine.now())
         self._resent.flights.append(flight)
         self._again(flight, 0.0, look=True)
 
@@ -217,68 +170,39 @@ class Publisher:
             self._ring = (owners, order)
         return self._ring[1]
 
-    def _start(self, lane: _Lane) -> None:
+    def _start(self, lane: Lane) -> None:
         """Send what may be sent now."""
         if lane is self._singles:
-            self._put(lane, self._door.left())
-        while lane.queue and self._may_start(lane):
-            self._expire(lane)
+            self._admit(lane, self._door.left())
+        while lane.queue and lane.may_start(self._engine.now()):
+            lane.expire(self._engine.now())
             shard = self.next_shard() if lane.shard is None else lane.shard
             frames = draw(lane.queue, self._session, shard, ordered=lane.shard is not None)
             if frames:
-                flight = _Flight(lane, shard, frames, self._engine.now())
+                flight = Flight(lane, shard, frames, self._engine.now())
                 lane.tasks -= flight.tasks
                 for frame in frames:
                     frame.renew(flight.began)
                 lane.flights.append(flight)
                 self._send(flight)
-        if lane is self._singles and self._is_early(lane):
-            self._start(lane)
-        elif (lane.queue or (lane is self._singles and lane.flights)) and not lane.ticking:
+        waits = bool(lane.queue)
+        if lane is self._singles:
+            self._door.quorum = lane.wanted(self._engine.now())
+            if len(self._door) >= self._door.quorum:  # they came meanwhile
+                self._start(lane)
+                return
+            waits = waits or bool(lane.flights)  # there may be some at the door
+        if waits and not lane.ticking:
             lane.ticking = True
             self._engine.later(min(max(lane.patience_s, 0.01), TICK_S), lambda: self._tick(lane))
 
-    def _is_early(self, lane: _Lane) -> bool:
-        """Say how many tasks there must be before they ring; whether there are as many by now."""
-        if self._may_start(lane):
-            self._door.quorum = 1
-        elif lane.tasks < lane.gather and self._engine.now() < lane.gather_until:
-            self._door.quorum = lane.gather - lane.tasks
-        else:
-            self._door.quorum = QUEUE_MAX  # the call in flight, or a tick, fetches them
-        return len(self._door) >= self._door.quorum
-
-    def _may_start(self, lane: _Lane) -> bool:
-        sound = [flight for flight in lane.flights if not flight.tries]
-        if lane.shard is not None:
-            return not lane.flights
-        if len(sound) >= lane.calls_max or len(lane.flights) >= lane.calls_max + TROUBLED_MAX:
-            return False
-        now = self._engine.now()
-        if lane.tasks < lane.gather and now < lane.gather_until:
-            return False
-        return all(now - flight.began >= lane.patience_s for flight in sound)
-
-    def _tick(self, lane: _Lane) -> None:
+    def _tick(self, lane: Lane) -> None:
         """The queue waits: look whether it may go on, and whose time is over."""
         lane.ticking = False
-        self._expire(lane)
+        lane.expire(self._engine.now())
         self._start(lane)
 
-    def _expire(self, lane: _Lane) -> None:
-        now = self._engine.now()
-        if not any(parcel.until <= now for parcel in lane.queue):
-            return
-        kept: deque[Parcel] = deque()
-        for parcel in lane.queue:
-            if parcel.until > now:
-                kept.append(parcel)
-            else:
-                lane.tasks -= len(parcel.payloads)
-                parcel.promise.fail(NotReady("not sent in time: its shard takes nothing just now"))
-        lane.queue = kept
-
-    def _send(self, flight: _Flight) -> None:
+    def _send(self, flight: Flight) -> None:
         data = [frame.data for frame in flight.frames]
         self._engine.watch(
             self._link.ask(flight.shard, "append", flight.shard, *data),
@@ -286,7 +210,7 @@ class Publisher:
             lambda answers, fault: self._answered(flight, answers, fault),
         )
 
-    def _answered(self, flight: _Flight, answers: Any, fault: BaseException | None) -> None:
+    def _answered(self, flight: Flight, answers: Any, fault: BaseException | None) -> None:
         if fault is not None:
             self._failed(flight, fault)
             return
@@ -315,21 +239,14 @@ class Publisher:
                 frame.renew(self._engine.now())
         self._again(flight, delay, look=moved)
 
-    def _gather(self, flight: _Flight) -> None:
-        """Single tasks are answered while others wait: have all of them share the next call.
+    def _gather(self, flight: Flight) -> None:
+        if flight.lane is self._singles:
+            self._admit(flight.lane, self._door.left())
+            wait_s = self._singles.gather(flight, self._engine.now())
+            if wait_s:
+                self._engine.later(wait_s, lambda: self._start(self._singles))
 
-        Not where most wait: a burst has nobody who comes back.
-        """
-        lane = flight.lane
-        if lane is not self._singles:
-            return
-        self._put(lane, self._door.left())
-        crowd = flight.tasks + lane.tasks
-        if crowd > 1 and flight.tasks >= lane.tasks:
-            lane.gather, lane.gather_until = crowd, self._engine.now() + GATHER_S
-            self._engine.later(GATHER_S, lambda: self._start(lane))
-
-    def _failed(self, flight: _Flight, fault: BaseException) -> None:
+    def _failed(self, flight: Flight, fault: BaseException) -> None:
         """The call as a whole was not answered, or answered with an error."""
         if isinstance(fault, (Gone, Silent)):
             for frame in flight.frames:
@@ -344,7 +261,7 @@ class Publisher:
             flight.frames = []
         self._again(flight, 0.0, look=True)
 
-    def _again(self, flight: _Flight, delay_s: float, look: bool) -> None:
+    def _again(self, flight: Flight, delay_s: float, look: bool) -> None:
         """Send what is left once more, later; or be done."""
         now = self._engine.now()
         over = [frame for frame in flight.frames if frame.until <= now]
@@ -373,7 +290,7 @@ class Publisher:
             )
         self._start(lane)
 
-    def _resume(self, flight: _Flight) -> None:
+    def _resume(self, flight: Flight) -> None:
         """Send it again; or to another shard, if nobody who has this one ever heard it (P13)."""
         lane = flight.lane
         away = (NoOwner, NotOwner)
@@ -382,10 +299,6 @@ class Publisher:
             self._send(flight)
             return
         lane.flights.remove(flight)
-        parcels = [parcel for frame in flight.frames for parcel in frame.parcels]
-        for parcel in reversed(parcels):
-            parcel.placed = None
-            lane.queue.appendleft(parcel)
-            lane.tasks += len(parcel.payloads)
+        lane.put_back([parcel for frame in flight.frames for parcel in frame.parcels])
         self._start(lane)
         self._troubled[flight.shard] -= 1

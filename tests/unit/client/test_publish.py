@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chimera.client.lanes import CALLS_MAX
 from chimera.client.options import Kind
 from chimera.client.parcels import Accepted, Parcel
-from chimera.client.publish import CALLS_MAX, GATHER_S, PATIENCE_S, QUEUE_MAX, Publisher
+from chimera.client.publish import Publisher
 from chimera.client.session import Session
 from chimera.errors import (
     ChimeraError,
@@ -258,97 +259,6 @@ def test_after_a_refused_keyed_frame_nothing_later_is_sent_before_it():
     assert [world.accepted(one).position for one in (waiting, *late)] == [0, 1, 2, 3]
 
 
-def test_singles_that_come_while_a_call_is_in_flight_share_the_next_frame(world):
-    world.script(HELD)
-    first = world.offer(1)
-    others = [world.offer(value) for value in range(2, 30)]
-    assert len(world.leaders.appends()) == 1
-    world.leaders.release()
-    world.engine.run()
-    assert len(world.leaders.appends()) == 2
-    assert [header.count for header in world.leaders.appends()[1].frames] == [28]
-    done = [world.accepted(one) for one in (first, *others)]
-    assert len({(one.session, one.shard, one.first) for one in done}) == 29
-    assert [one.position - others_at for others_at, one in enumerate(done[1:])] == [
-        done[1].position
-    ] * 28
-
-
-def test_singles_do_not_wait_for_a_call_that_hangs(world):
-    world.script(LOST)
-    world.offer(1)
-    second = world.offer(2)
-    assert len(world.leaders.appends()) == 1
-    world.engine.advance(2 * PATIENCE_S)
-    assert world.accepted(second).count == 1
-
-
-def test_a_single_that_waits_and_one_that_is_answered_go_together_next(world):
-    world.script(HELD)
-    answered, waiting = world.offer(1), world.offer(2)
-    world.leaders.release()
-    world.engine.run()
-    assert world.accepted(answered)
-    assert not waiting.promise.future().done()
-    world.offer(3)
-    assert [call.frames[0].count for call in world.leaders.appends()] == [1, 2]
-
-
-def test_a_single_waits_a_moment_at_most_for_one_that_does_not_come_back(world):
-    world.script(HELD)
-    world.offer(1)
-    waiting = world.offer(2)
-    world.leaders.release()
-    world.engine.advance(2 * GATHER_S)
-    assert world.accepted(waiting).count == 1
-
-
-def test_singles_that_can_only_wait_do_not_wake_the_engine(world):
-    world.script(HELD)
-    world.offer(0)
-    woken = world.engine.woken
-    waiting = [world.offer(value) for value in range(1, 9)]
-    assert world.engine.woken == woken
-    world.leaders.release()
-    world.engine.run()
-    assert [world.accepted(one).count for one in waiting] == [1] * 8
-
-
-def test_the_last_single_that_is_waited_for_wakes_the_engine(world):
-    world.script(HELD, HELD)
-    for value in range(4):
-        world.offer(value)
-    world.leaders.release()  # 0; 1 to 3 go next
-    world.engine.advance(GATHER_S)
-    world.offer(4)
-    world.leaders.release()
-    world.engine.run()
-    woken = world.engine.woken
-    world.offer(5)
-    world.offer(6)
-    assert world.engine.woken == woken
-    world.offer(7)
-    assert world.engine.woken == woken + 1
-    assert [call.frames[0].count for call in world.leaders.appends()] == [1, 3, 4]
-
-
-def test_singles_that_nobody_asked_in_are_given_up_in_time(world):
-    world.leaders.fault = lambda verb, shard: HELD
-    for value in range(CALLS_MAX):
-        world.offer(value)
-        world.engine.advance(2 * PATIENCE_S)
-    assert len(world.leaders.appends()) == CALLS_MAX
-    late = world.offer(9, until=world.engine.now() + 1)
-    world.engine.advance(1.0 + 2 * PATIENCE_S)
-    assert isinstance(world.fault(late), NotReady)
-
-
-def test_a_single_that_is_alone_waits_for_nobody(world):
-    for value in range(3):
-        assert world.accepted(world.offer(value)).count == 1
-    assert len(world.leaders.appends()) == 3
-
-
 def test_frames_of_different_heads_share_a_call(world):
     world.script(HELD)
     world.offer(0)
@@ -389,16 +299,6 @@ def test_a_dead_leader_holds_up_its_shards_only(world):
     assert {world.leaders.map[world.accepted(one).shard] for one in done} == {"leader/local/1"}
 
 
-def test_too_many_waiting_tasks_are_refused_here(world):
-    world.leaders.fault = lambda verb, shard: HELD
-    world.offer(0)
-    for start in range(0, QUEUE_MAX, 1000):
-        world.offer(*range(start, start + 1000))
-    late = world.offer(1)
-    world.engine.advance(PATIENCE_S)
-    assert isinstance(world.fault(late), Overloaded)
-
-
 def test_when_the_engine_ends_everybody_is_told(world):
     world.leaders.fault = lambda verb, shard: LOST
     sent, queued = world.offer(1), world.offer(2)
@@ -406,20 +306,6 @@ def test_when_the_engine_ends_everybody_is_told(world):
     assert isinstance(world.fault(sent), OutcomeUnknown)
     assert "closed" in str(world.fault(queued))
     assert "closed" in str(world.fault(world.offer(3)))
-
-
-def test_who_rings_in_vain_learns_of_it_as_do_those_before_him(world, monkeypatch):
-    def ended(work):
-        raise ChimeraError("closed")
-
-    monkeypatch.setattr(world.engine, "do", ended)
-    publisher = Publisher(world.engine, world.leaders, Session())
-    publisher._door.quorum = 2
-    before, made = parcel(world.engine, [1]), parcel(world.engine, [2])
-    publisher.hand_in(before, None)
-    with pytest.raises(ChimeraError, match="closed"):
-        publisher.hand_in(made, None)
-    assert "closed" in str(before.promise.future().exception(0.0))
 
 
 def test_what_was_never_sent_in_time_is_not_unknown(world):
