@@ -95,7 +95,7 @@ BUDGETS = {
         "shared",
     ),
     "http_single": Budget(
-        "one task a request over HTTP, CPU of proxy and replica: of an empty Serve route's",
+        "one task a request over HTTP, CPU of the edge: of a Serve route that only reads its body",
         1.3, "×", True, "http",
     ),
     "http_bulk": Budget(

@@ -17,13 +17,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 import psutil
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from ray import serve
 
 from benchmarks import http_load, rig
 from benchmarks.common import Settings
 from benchmarks.http_load import Load
-from chimera.actors import code
 from chimera.serve import deployment
 from chimera.swarm.spec import HttpSpec
 
@@ -43,20 +42,26 @@ READY_S = 60.0
 _TASK = b'{"type": "bench.noop", "payload": {"n": 12345678, "text": "%s"}}' % (b"x" * 64)
 WIRES = {
     "empty": http_load.request("POST", "/empty/", _TASK),
-    "inline": http_load.request("POST", "/inline/", _TASK),
+    "read": http_load.request("POST", "/empty/read", _TASK),
     "single": http_load.request("POST", "/v1/tasks", _TASK),
     "bulk": http_load.request(
         "POST", "/v1/tasks:batch", LINES * (_TASK + b"\n"), "application/x-ndjson"
     ),
     "metrics": http_load.request("GET", "/metrics"),
 }
-STATUS = {"empty": 202, "inline": 202, "single": 202, "bulk": 200, "metrics": 200}
+STATUS = {"empty": 202, "read": 202, "single": 202, "bulk": 200, "metrics": 200}
 
 _empty = FastAPI()
 
 
 @_empty.post("/", status_code=202)
 async def _nothing() -> dict[str, str]:
+    return {}
+
+
+@_empty.post("/read", status_code=202)
+async def _read(request: Request) -> dict[str, str]:
+    await request.body()
     return {}
 
 
@@ -68,9 +73,9 @@ class _Empty:
 class Measured(msgspec.Struct, kw_only=True):
     """One stretch of load."""
 
-    what: str  #: `empty`, `single`, `bulk`, or `scraped`: a bulk while metrics are looked at,
-    #: `paced`: an empty route asked as often as tasks were submitted just before, `inline`: an
-    #: empty route on Serve's own event loop, as the gateway's are
+    #: `empty`, `read`: an empty route that reads its body, `single`, `bulk`; `paced`: `read`, asked
+    #: as often as tasks were submitted just before; `scraped`: a bulk while metrics are looked at
+    what: str
     connections: int
     rate: float  #: requests a second
     latency_ms: float  #: median
@@ -138,7 +143,7 @@ class Edge:
         """One stretch of load, from a swarm at rest to one at rest."""
         self.calm()
         before, began = _cpu(), time.monotonic()
-        wire = {"scraped": "bulk", "paced": "empty"}.get(what, what)
+        wire = {"scraped": "bulk", "paced": "read"}.get(what, what)
         with self._scraped() if what == "scraped" else contextlib.nullcontext():
             load = self._load(wire, connections, self._settings.seconds, rate)
         self.calm()
@@ -206,8 +211,11 @@ def _run(settings: Settings) -> Report:
     ):
         port = _free_port()
         deployment.up(swarm.name, HttpSpec(port=port))
-        _deploy("empty", {"num_cpus": 0, **code.options()})
-        _deploy("inline", deployment.actor_options())
+        made: Any = serve.deployment(
+            _Empty, name="empty", max_ongoing_requests=1000, logging_config=deployment.LOGGING,
+            ray_actor_options=deployment.actor_options(),
+        )  # fmt: skip
+        serve.run(made.bind(), name="empty", route_prefix="/empty")
         edge = Edge(swarm, port, settings)
         for what in WIRES:
             _await(port, what)
@@ -217,7 +225,7 @@ def _run(settings: Settings) -> Report:
             for _ in range(settings.pairs):
                 for connections in AT_ONCE["single"]:
                     measured += [
-                        edge.measure(one, connections) for one in ("inline", "empty", "single")
+                        edge.measure(one, connections) for one in ("empty", "read", "single")
                     ]
                     rate = measured[-1].rate
                     measured.append(edge.measure("paced", connections, rate))
@@ -227,15 +235,6 @@ def _run(settings: Settings) -> Report:
         finally:
             serve.shutdown()  # type: ignore[no-untyped-call]  # Serve's
         return Report(measured=measured, scrape_ms=scrape_ms, refused=edge.refused)
-
-
-def _deploy(name: str, actor_options: dict[str, Any]) -> None:
-    """Serve an empty route."""
-    made: Any = serve.deployment(
-        _Empty, name=name, max_ongoing_requests=1000, logging_config=deployment.LOGGING,
-        ray_actor_options=actor_options,
-    )  # fmt: skip
-    serve.run(made.bind(), name=name, route_prefix=f"/{name}")
 
 
 def _await(port: int, what: str) -> None:

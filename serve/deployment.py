@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -28,8 +29,11 @@ DRAIN_S = 70.0
 LOGGING = {"log_level": "WARNING", "enable_access_log": False}
 #: a proxy that ended just now may still hold the port, seconds
 PORT_S = 3.0
-#: of replicas: routes run on Serve's own event loop, which none of them blocks; a thread apart
-#: would take a sixth of the edge's processor time, and wait for the other one most of the time
+#: whether HAProxy takes requests in; it must be so in the environment of all of Ray
+HAPROXY = "RAY_SERVE_ENABLE_HA_PROXY"
+#: of replicas behind HAProxy, which get requests over sockets of their own: routes run on Serve's
+#: event loop, which none of them blocks. A thread apart would take a sixth of the edge's processor
+#: time, most of it in waiting for the other one; behind the Python proxy it takes a bit less.
 ENVIRONMENT = {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}
 _POLL_S = 0.1
 
@@ -88,6 +92,8 @@ def up(swarm: str, http: HttpSpec, on_progress: Callable[[str], None] | None = N
 def actor_options() -> dict[str, Any]:
     """Ray's options for replicas: as Serve would choose them, and what we say of ours."""
     found = code.options()
+    if os.environ.get(HAPROXY) != "1":
+        return {"num_cpus": 0, **found}
     environment = found.get("runtime_env") or dict(ray.get_runtime_context().runtime_env)
     variables = {**environment.get("env_vars", {}), **ENVIRONMENT}
     return {"num_cpus": 0, "runtime_env": {**environment, "env_vars": variables}}
