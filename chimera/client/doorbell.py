@@ -5,6 +5,7 @@ Waking a thread or an event loop costs more than most of what it is woken for.
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -13,7 +14,7 @@ T = TypeVar("T")
 
 
 class Doorbell(Generic[T]):
-    """Hands things over to one other thread. Safe for threads; `quorum` and `left` are theirs."""
+    """Hands things over to one other thread, which alone sets the quorum. Safe for threads."""
 
     __slots__ = ("_inside", "_ring", "_rung", "_take", "quorum")
 
@@ -33,7 +34,7 @@ class Doorbell(Generic[T]):
         return len(self._inside)
 
     def hand_in(self, thing: T) -> None:
-        """Leave it at the door. Raises what ringing raises; it is left there nevertheless."""
+        """Leave it at the door. Raises what ringing raises; then it is not there any more."""
         self._inside.append(thing)
         if self._rung or len(self._inside) < self.quorum:
             return
@@ -42,13 +43,16 @@ class Doorbell(Generic[T]):
             self._ring(self._answer)
         except BaseException:
             self._rung = False
+            with contextlib.suppress(ValueError):  # taken away by another
+                self._inside.remove(thing)
             raise
 
     def left(self) -> list[T]:
         """Take in what is at the door."""
         found = []
-        while self._inside:
-            found.append(self._inside.popleft())
+        with contextlib.suppress(IndexError):  # not by its length: others may be at it, too
+            while True:
+                found.append(self._inside.popleft())
         return found
 
     def _answer(self) -> None:

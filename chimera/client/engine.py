@@ -1,7 +1,8 @@
 """The client's one thread: whatever is in flight, in wait or on a timer belongs to it.
 
-Publisher and outcome waiter run on it alone and therefore need no locks; they meet it only through
-the `Engine` protocol, so that tests drive them with a clock of their own.
+Publisher and outcome waiter run on it and therefore need no locks (what threads have for the
+publisher they leave at its door); they meet it only through the `Engine` protocol, so that tests
+drive them with a clock of their own.
 """
 
 from __future__ import annotations
@@ -126,7 +127,10 @@ class ThreadEngine:
             with self._gate:
                 self._closed = True
             for told in self.on_end:
-                told(self._ended())
+                try:
+                    told(self._ended())
+                except Exception:  # the others wait, too
+                    _log.exception("not all who wait were told that the client has stopped")
             with contextlib.suppress(queue.Empty):  # what was taken before the gate closed
                 while True:
                     if work := self._inbox.get_nowait():

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import inf
 
 from chimera.client.parcels import Frame, Parcel
 from chimera.errors import NotReady, Overloaded
@@ -25,7 +26,9 @@ GATHER_S = 0.001
 #: seconds: that is what a frame too few costs it
 CROWD = 8
 GATHER_MAX_S = 0.01
-#: tasks that may wait here for one shard, or for any
+#: seconds between looks at a lane of whose calls it is not known when they are waited for no more
+PAUSE_MIN_S = 0.01
+#: tasks that may wait for one shard, or for any
 QUEUE_MAX = 50_000
 
 
@@ -57,7 +60,7 @@ class Lane:
     queue: deque[Parcel] = field(default_factory=deque)
     tasks: int = 0  #: in the queue
     flights: list[Flight] = field(default_factory=list)
-    ticking: bool = False
+    next_look: float = inf  #: when it is looked at although nothing has happened
     _crowd: int = 0  #: tasks that the next frame is to hold
     _crowd_until: float = 0.0  #: when it goes with fewer
 
@@ -101,30 +104,36 @@ class Lane:
             return False
         if self.gathers(now):
             return False
-        return all(now - flight.began >= self.patience_s for flight in sound)
+        return all(now >= flight.began + self.patience_s for flight in sound)
 
     def gathers(self, now: float) -> bool:
         """Whether those who wait do so for those who were answered."""
         return self.tasks < self._crowd and now < self._crowd_until
 
-    def gather(self, answered: Flight, now: float) -> float:
-        """Single tasks are answered while others wait: have all of them share the next call.
+    def gather(self, answered: int, began: float, now: float) -> float:
+        """Single tasks of a call were answered while others wait: have all share the next call.
 
         Returns seconds until it goes without those who have not come by then; 0: it does not wait.
         Where most wait already, nobody is waited for: a burst has nobody who comes back.
         """
-        crowd = answered.tasks + self.tasks
-        if crowd == 1 or answered.tasks < self.tasks:
+        crowd = answered + self.tasks
+        if crowd == 1 or answered < self.tasks:
             return 0.0
-        took_s = now - answered.began if crowd >= CROWD else 0.0
+        took_s = now - began if crowd >= CROWD else 0.0
         wait_s = min(max(took_s, GATHER_S), GATHER_MAX_S)
         self._crowd, self._crowd_until = crowd, now + wait_s
         return wait_s
 
+    def pause_s(self, now: float) -> float:
+        """Seconds until a look at the lane may be of use although nothing has happened."""
+        youngest = max((one.began for one in self.flights if not one.tries), default=-inf)
+        left = youngest + self.patience_s - now
+        return left if 0.0 < left < inf else max(self.patience_s, PAUSE_MIN_S)
+
     def wanted(self, now: float) -> int:
-        """How many more tasks there must be for a look at the lane to be of use."""
+        """How many more tasks there must be for a look at the lane to be of use by now."""
         if self.may_start(now):
             return 1
         if self.gathers(now):
             return self._crowd - self.tasks
-        return QUEUE_MAX  # the call in flight, or a tick, comes first
+        return max(QUEUE_MAX - self.tasks, 1)  # the one that is too many is to be told

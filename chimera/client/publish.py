@@ -1,10 +1,10 @@
 """Publishing: frames are sent, as the same bytes, until somebody has them (P11–P13).
 
-Runs on the engine. Tasks bound to a shard by a key go out in order, one call in flight a shard;
-the others go to the leaders in turn. Single tasks that come while a call is in flight wait for it
-and share the next frame. In a crowd that frame waits a while more, for those who were answered
-together to ask again together; a task that is alone waits for nobody. Who can only wait does not
-wake the engine.
+Runs on the engine; only the door is for all threads. Tasks bound to a shard by a key go out in
+order, one call in flight a shard; the others go to the leaders in turn. Single tasks that come
+while a call is in flight wait for it and share the next frame. In a crowd that frame waits a while
+more, for those who were answered together to ask again together; a task that is alone waits for
+nobody. Who can only wait does not wake the engine.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import itertools
 import random
 from collections import Counter
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 from chimera.client.doorbell import Doorbell
@@ -65,7 +66,7 @@ class Publisher:
         self._troubled: Counter[int] = Counter()
         self._turn = self._dice.randrange(1 << 16)
         self._ring: tuple[dict[int, str], list[int]] = ({}, [])
-        self._missed_at = float("-inf")
+        self._missed_at = -inf
         self._end: ChimeraError | None = None
         #: single tasks without a key, which come in when there is something to do about them
         self._door: Doorbell[Parcel] = Doorbell(engine.do, self._let_in)
@@ -81,6 +82,8 @@ class Publisher:
         except ChimeraError as fault:  # it concerns also those who saw that the bell was rung
             self._turn_away(fault)
             raise
+        if self._end is not None:  # it was left at the door first: `end` saw it, or this does
+            self._turn_away(self._end)
 
     def _let_in(self, parcels: list[Parcel]) -> None:
         self.offer(parcels, None, False)
@@ -93,7 +96,9 @@ class Publisher:
             self.offer(parcels, shard, False)
 
     def _turn_away(self, fault: ChimeraError) -> None:
-        for parcel in (*self._door.left(), *(one for one, _ in self._keyed_door.left())):
+        for parcel in self._door.left():
+            parcel.promise.fail(fault)
+        for parcel, _ in self._keyed_door.left():
             parcel.promise.fail(fault)
 
     def offer(self, parcels: Sequence[Parcel], shard: int | None, bulk: bool) -> None:
@@ -104,7 +109,7 @@ class Publisher:
         if shard is not None:
             lane = self._keyed.get(shard)
             if lane is None:
-                lane = self._keyed[shard] = Lane(shard, 1, float("inf"))
+                lane = self._keyed[shard] = Lane(shard, 1, inf)
         else:
             lane = self._bulk if bulk else self._singles
         self._admit(lane, parcels, bulk)
@@ -172,6 +177,8 @@ class Publisher:
 
     def _start(self, lane: Lane) -> None:
         """Send what may be sent now."""
+        if self._end is not None:
+            return  # everybody was told so
         if lane is self._singles:
             self._admit(lane, self._door.left())
         while lane.queue and lane.may_start(self._engine.now()):
@@ -192,13 +199,20 @@ class Publisher:
                 self._start(lane)
                 return
             waits = waits or bool(lane.flights)  # there may be some at the door
-        if waits and not lane.ticking:
-            lane.ticking = True
-            self._engine.later(min(max(lane.patience_s, 0.01), TICK_S), lambda: self._tick(lane))
+        if waits:
+            self._look_again(lane)
 
-    def _tick(self, lane: Lane) -> None:
+    def _look_again(self, lane: Lane) -> None:
+        """See to it that the lane is looked at when that may be of use."""
+        now = self._engine.now()
+        due = now + min(lane.pause_s(now), TICK_S)
+        if due < lane.next_look:
+            lane.next_look = due
+            self._engine.later(due - now, lambda: self._look(lane))
+
+    def _look(self, lane: Lane) -> None:
         """The queue waits: look whether it may go on, and whose time is over."""
-        lane.ticking = False
+        lane.next_look = inf
         lane.expire(self._engine.now())
         self._start(lane)
 
@@ -214,7 +228,6 @@ class Publisher:
         if fault is not None:
             self._failed(flight, fault)
             return
-        self._gather(flight)
         left = []
         delay = 0.0
         moved = False
@@ -233,18 +246,21 @@ class Publisher:
                 moved = moved or not full
             else:
                 frame.fail(refusal)
+        self._gather(flight, flight.tasks - sum(frame.count for frame in left))
         flight.frames = left
         if delay:  # full: those behind the refused frame wait for it, and for its reason
             for frame in left:
                 frame.renew(self._engine.now())
         self._again(flight, delay, look=moved)
 
-    def _gather(self, flight: Flight) -> None:
-        if flight.lane is self._singles:
-            self._admit(flight.lane, self._door.left())
-            wait_s = self._singles.gather(flight, self._engine.now())
-            if wait_s:
-                self._engine.later(wait_s, lambda: self._start(self._singles))
+    def _gather(self, flight: Flight, answered: int) -> None:
+        """So many callers were answered: who waits may do so for them."""
+        if flight.lane is not self._singles or not answered:
+            return
+        self._admit(self._singles, self._door.left())
+        wait_s = self._singles.gather(answered, flight.began, self._engine.now())
+        if wait_s:
+            self._engine.later(wait_s, lambda: self._start(self._singles))
 
     def _failed(self, flight: Flight, fault: BaseException) -> None:
         """The call as a whole was not answered, or answered with an error."""

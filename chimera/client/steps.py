@@ -63,9 +63,9 @@ async def _answer(pending: Pending[Any], timeout_s: float) -> Any:
         # by hand: `wrap_future` and `wait` cost as much as the rest of a submit
         loop = asyncio.get_running_loop()
         woken: asyncio.Future[None] = loop.create_future()
-        wake = _waker(loop)
-        future.add_done_callback(lambda _: wake(woken))
-        timer = loop.call_later(timeout_s, _wake, [woken])
+        wake, sleeper = _waker(loop), weakref.ref(woken)  # what is rung for must not keep its loop
+        future.add_done_callback(lambda _: wake(sleeper))
+        timer = loop.call_later(timeout_s, _wake, [sleeper])
         try:
             await woken
         finally:
@@ -75,13 +75,18 @@ async def _answer(pending: Pending[Any], timeout_s: float) -> Any:
     return pending.get(READ_S)
 
 
-def _wake(sleepers: list[asyncio.Future[None]]) -> None:
-    for one in sleepers:
-        if not one.done():
-            one.set_result(None)
+#: what a coroutine waits for, as long as it does
+_Sleeper = weakref.ref[asyncio.Future[None]]
 
 
-def _waker(loop: asyncio.AbstractEventLoop) -> Callable[[asyncio.Future[None]], None]:
+def _wake(sleepers: list[_Sleeper]) -> None:
+    for sleeper in sleepers:
+        woken = sleeper()
+        if woken is not None and not woken.done():
+            woken.set_result(None)
+
+
+def _waker(loop: asyncio.AbstractEventLoop) -> Callable[[_Sleeper], None]:
     """What wakes a coroutine of this loop from another thread."""
     found = _wakers.get(loop)
     if found is None:
@@ -97,5 +102,5 @@ def _waker(loop: asyncio.AbstractEventLoop) -> Callable[[asyncio.Future[None]], 
 
 
 #: of each event loop
-_wakers: WeakKeyDictionary[asyncio.AbstractEventLoop, Callable[[asyncio.Future[None]], None]]
+_wakers: WeakKeyDictionary[asyncio.AbstractEventLoop, Callable[[_Sleeper], None]]
 _wakers = WeakKeyDictionary()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 
@@ -157,15 +159,20 @@ def test_coroutines_that_are_answered_together_wake_their_loop_once(monkeypatch)
     assert with_swarm(work) == 1
 
 
-def test_an_answer_after_the_loop_has_ended_harms_nobody():
-    promise = Promise()
+def test_a_loop_that_has_ended_is_let_go_though_an_answer_comes_later():
+    loops = []
 
-    def steps():
-        return (yield promise, DEADLINE_S)
+    async def give_up(promise):
+        def steps():
+            return (yield promise, DEADLINE_S)
 
-    async def give_up():
+        loops.append(weakref.ref(asyncio.get_running_loop()))
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(arun(steps()), 0.01)
 
-    asyncio.run(give_up())
-    promise.keep(1)
+    for _ in range(3):
+        promise = Promise()
+        asyncio.run(give_up(promise))
+        promise.keep(1)
+    gc.collect()
+    assert not any(loop() for loop in loops)

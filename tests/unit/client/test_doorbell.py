@@ -36,7 +36,7 @@ def test_it_rings_for_as_many_as_are_wanted():
     assert (taken, len(door)) == ([[1, 2, 3]], 0)
 
 
-def test_a_bell_that_fails_is_rung_again_and_nothing_is_lost():
+def test_who_rings_in_vain_takes_his_back_and_the_next_one_rings_again():
     rings, taken = [], []
 
     def ring(work):
@@ -50,7 +50,7 @@ def test_a_bell_that_fails_is_rung_again_and_nothing_is_lost():
         door.hand_in(1)
     door.hand_in(2)
     rings.pop()()
-    assert taken == [[1, 2]]
+    assert taken == [[2]]
 
 
 def test_whoever_hands_in_from_whatever_thread_everything_is_taken():
@@ -68,3 +68,31 @@ def test_whoever_hands_in_from_whatever_thread_everything_is_taken():
     for thread in threads:
         thread.join()
     assert all([i for m, i in taken if m == n] == list(range(5_000)) for n in range(4))
+
+
+def test_who_comes_while_others_are_taken_rings_again():
+    rings, taken = [], []
+
+    def take(found):
+        taken.append(found)
+        if found == ["a"]:
+            door.hand_in("b")
+
+    door = Doorbell(rings.append, take)
+    door.hand_in("a")
+    rings.pop()()
+    rings.pop()()
+    assert taken == [["a"], ["b"]]
+
+
+def test_what_several_take_at_once_each_gets_once():
+    door = Doorbell(lambda work: None, list)
+    found = []
+    for n in range(20_000):
+        door.hand_in(n)
+    threads = [threading.Thread(target=lambda: found.extend(door.left())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == list(range(20_000))

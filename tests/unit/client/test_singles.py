@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from chimera.client import lanes
 from chimera.client.lanes import CALLS_MAX, CROWD, GATHER_MAX_S, GATHER_S, PATIENCE_S, QUEUE_MAX
 from chimera.client.publish import Publisher
 from chimera.client.session import Session
@@ -161,3 +162,97 @@ def test_who_rings_in_vain_learns_of_it_as_do_those_before_him(world, monkeypatc
     with pytest.raises(ChimeraError, match="closed"):
         publisher.hand_in(made, None)
     assert "closed" in str(before.promise.future().exception(0.0))
+
+
+def test_who_comes_while_it_is_said_how_many_are_wanted_is_looked_for(world, monkeypatch):
+    world.script(HELD)
+    world.offer(0)
+    late = parcel(world.engine, [1])
+    wanted = lanes.Lane.wanted
+
+    def slow(lane, now):
+        found = wanted(lane, now)
+        if not lane.flights and late.placed is None:
+            world.publisher.hand_in(late, None)
+        return found
+
+    monkeypatch.setattr(lanes.Lane, "wanted", slow)
+    world.leaders.release()
+    world.engine.run()
+    assert world.accepted(late)
+
+
+def test_a_call_that_hangs_is_waited_for_no_longer_whenever_it_began(world):
+    world.script(HELD, HELD)
+    world.offer(0)  # a look is due PATIENCE_S later
+    world.engine.advance(0.2 * PATIENCE_S)
+    world.leaders.release()
+    world.engine.run()
+    world.offer(1)
+    world.engine.advance(0.9 * PATIENCE_S)
+    waiting = world.offer(2)
+    world.engine.advance(0.11 * PATIENCE_S)
+    assert world.accepted(waiting)
+
+
+def test_those_who_were_refused_are_not_waited_for():
+    world = World(ring=1, queue_bound=1)
+    world.script(HELD, HELD)
+    world.offer(0)
+    refused = [world.offer(value, blocking=True) for value in range(1, CROWD + 1)]
+    world.leaders.release()
+    world.engine.advance(0.5 * PATIENCE_S)  # they are on their way to a shard that is full
+    world.offer(99)
+    world.leaders.release()
+    world.engine.run()
+    assert not any(one.promise.future().done() for one in refused)
+    assert [call.frames[0].count for call in world.leaders.appends()] == [1, CROWD, 1]
+
+
+def test_work_that_is_left_when_the_engine_ends_does_not_close_the_door(world):
+    world.script(HELD, LOST)
+    world.offer(0)
+    world.engine.advance(2 * PATIENCE_S)
+    world.offer(1)
+    world.leaders.release()
+    world.publisher.end(ChimeraError("closed"))
+    world.engine.run()
+    assert "closed" in str(world.fault(world.offer(2)))
+
+
+def test_nothing_is_sent_after_the_end(world):
+    world.script(HELD)
+    world.offer(0)
+    queued = parcel(world.engine, [1])
+    world.publisher.offer([queued], None, bulk=False)
+    world.leaders.release()
+    world.publisher.end(ChimeraError("closed"))
+    world.engine.run()
+    assert "closed" in str(world.fault(queued))
+    assert len(world.leaders.appends()) == 1
+
+
+def test_keyed_tasks_that_are_handed_in_together_stay_in_order(world):
+    made = [parcel(world.engine, [value], keys=["k"]) for value in range(5)]
+    for one in made:
+        world.publisher.hand_in(one, 0)
+    world.engine.run()
+    assert world.leaders.payloads(0) == list(range(5))
+
+
+def test_a_keyed_task_does_not_wait_for_those_without_a_key(world):
+    world.leaders.fault = lambda verb, shard: None if shard == 1 else HELD
+    while not world.leaders.appends() or world.leaders.appends()[-1].shard == 1:
+        world.offer(0)
+    assert world.accepted(world.offer(1, shard=1))
+
+
+def test_keyed_tasks_at_the_door_are_told_of_the_end_too(world):
+    made = parcel(world.engine, [1], keys=["k"])
+    world.publisher.hand_in(made, 0)
+    world.publisher.end(ChimeraError("closed"))
+    assert "closed" in str(world.fault(made))
+
+
+def test_nobody_waits_long_for_a_crowd():
+    assert GATHER_S < GATHER_MAX_S <= PATIENCE_S / 5
