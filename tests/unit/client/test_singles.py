@@ -227,7 +227,7 @@ def test_nothing_is_sent_after_the_end(world):
     world.publisher.offer([queued], None, bulk=False)
     world.leaders.release()
     world.publisher.end(ChimeraError("closed"))
-    world.engine.run()
+    world.engine.advance(PATIENCE_S)
     assert "closed" in str(world.fault(queued))
     assert len(world.leaders.appends()) == 1
 
