@@ -31,8 +31,9 @@ def _limited() -> dict[str, Any]:
     return found
 
 
-#: a proxy answers so itself to what is no HTTP for it, such as a URL over 64 KiB
-_TEXT = {"text/plain": {"schema": {"type": "string"}}}
+#: a proxy answers so itself to what is no HTTP for it: Serve's to a URL over 64 KiB in plain text,
+#: HAProxy to a head over 16 KiB with a page
+_TEXT = {media: {"schema": {"type": "string"}} for media in ("text/plain", "text/html")}
 
 #: what every route may answer
 PROBLEMS: dict[int | str, dict[str, Any]] = {
