@@ -201,7 +201,8 @@ class Bus(Protocol):
     def lag(self, topic: Topic, group: str, timeout: float) -> dict[int, int]:
         """How many records a group has not acknowledged, by partition.
 
-        An EVENTS topic on a bus that does not seek has one queue: it is told as partition 0.
+        A bus that does not seek leaves out those that a reader holds: AMQP tells of a queue only
+        what is ready. It has one queue for an EVENTS topic: that is told as partition 0.
         """
         ...
 

@@ -132,6 +132,14 @@ def nothing(subscription: Subscription, timeout: float = SHORT_S) -> bool:
     return subscription.fetch(100, 2**30, timeout) == []
 
 
+def becomes(look: Callable[[], Any], wanted: Any) -> None:
+    """Look until it is so; fails with what was seen last."""
+    end = time.monotonic() + SOON_S
+    while (seen := look()) != wanted:
+        assert time.monotonic() < end, f"{seen} has not become {wanted}"
+        time.sleep(0.05)
+
+
 def texts(received: Iterable[Received]) -> list[str]:
     return [one.value.decode().rstrip() for one in received]
 
