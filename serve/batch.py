@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterable
 from datetime import datetime, timezone
 from typing import Any
@@ -19,9 +20,10 @@ from chimera.errors import ChimeraError, InvalidPayload, InvalidRequest, Payload
 from chimera.frames.ids import format_id
 from chimera.serve.gateway import GatewayDep, Limits, SwarmDep
 from chimera.serve.lines import Bad, Group, Splitter, groups, parse
-from chimera.serve.problems import described
+from chimera.serve.problems import INTERNAL, described
 from chimera.serve.replies import PROBLEMS
 
+log = logging.getLogger(__name__)
 router = APIRouter(prefix="/v1", tags=["tasks"], responses=PROBLEMS)
 
 MEDIA_TYPE = "application/x-ndjson"
@@ -98,10 +100,18 @@ class Bulk:
             )
         except ClientDisconnect:
             self._counts.done = False
+        except Exception as fault:
+            self._break(fault)
         finally:
             await asyncio.gather(*running, return_exceptions=True)
             self._answer(_encode(self._counts) + b"\n")
             self._answers.put_nowait(None)
+
+    def _break(self, fault: Exception) -> None:
+        """A bug: the answer says that it is not whole, and lines may be sent again."""
+        log.error("a bulk of tenant %s", self._swarm.tenant, exc_info=fault)
+        self._counts.done = False
+        self._counts.error = {"status": 500, **INTERNAL}
 
     async def _take(self, body: AsyncIterator[bytes], running: set[asyncio.Task[None]]) -> None:
         gathered: list[bytes] = []
@@ -149,6 +159,8 @@ class Bulk:
                 if group.keys and before is not None:
                     await asyncio.wait([before])  # order among keys is that of the lines
                 await self._submit(group)
+        except Exception as fault:
+            self._break(fault)
         finally:
             self._slots.release()
 
@@ -185,6 +197,9 @@ class Bulk:
                 check(msgspec.json.decode(payload))
             except InvalidPayload as fault:
                 bad[at] = fault
+            except (msgspec.DecodeError, RecursionError) as fault:
+                errors = [{"in": "body", "pointer": "/payload", "detail": str(fault)}]
+                bad[at] = InvalidPayload(f"the payload cannot be read: {fault}", errors=errors)
         if bad:
             self._refuse(Bad(group.numbers[at], fault) for at, fault in bad.items())
             group.drop(bad)

@@ -96,7 +96,7 @@ def parse(text: bytes, number: int) -> tuple[list[tuple[int, Line]], list[Bad], 
         count = text.count(b"\n") + (not text.endswith(b"\n"))
         if len(found) == count:
             return list(enumerate(found, number)), [], count
-    except (UnicodeDecodeError, msgspec.MsgspecError):
+    except (UnicodeDecodeError, msgspec.MsgspecError, RecursionError):
         pass
     return _one_by_one(text, number)
 
@@ -119,6 +119,8 @@ def _one_by_one(text: bytes, number: int) -> tuple[list[tuple[int, Line]], list[
             bad.append(Bad(at, _invalid(str(fault))))
         except msgspec.DecodeError as fault:
             bad.append(Bad(at, InvalidRequest(f"the line is no JSON: {fault}")))
+        except RecursionError:
+            bad.append(Bad(at, InvalidRequest("the line is nested too deeply")))
     return good, bad, len(lines)
 
 

@@ -147,10 +147,14 @@ def malformed(request: Request, reason: str) -> JSONResponse:
     return problem(request, 400, "malformed_json", f"the body is no JSON: {reason}")
 
 
+#: what is said of an error that nobody expected
+INTERNAL = {"code": "internal", "detail": "an error of the gateway: its log says more"}
+
+
 def bug(request: Request, fault: Exception) -> JSONResponse:
     """An error that nobody expected."""
     log.error("%s %s", request.method, request.url.path, exc_info=fault)
-    return problem(request, 500, "internal", "an error of the gateway: its log says more")
+    return problem(request, 500, **INTERNAL)
 
 
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "payload_too_large",

@@ -62,9 +62,12 @@ def _json_faults(schema: str) -> Faults:
     validator = jsonschema_rs.validator_for(msgspec.json.decode(schema))
 
     def faults(payload: Any) -> Iterator[tuple[str, str]]:
-        if not validator.is_valid(payload):
-            for fault in validator.iter_errors(payload):
-                yield pointer(("payload", *fault.instance_path)), fault.message
+        try:
+            if not validator.is_valid(payload):
+                for fault in validator.iter_errors(payload):
+                    yield pointer(("payload", *fault.instance_path)), fault.message
+        except ValueError:  # of its recursion limit
+            yield "/payload", "is too deep"
 
     return faults
 

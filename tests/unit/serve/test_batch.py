@@ -6,19 +6,25 @@ import asyncio
 import json
 from types import SimpleNamespace
 
+import pytest
+
+from chimera.client.contracts import compile_check
 from chimera.serve import batch
 from chimera.serve.batch import Bulk
 from chimera.serve.gateway import Limits
 
 
 class FakeSwarm:
-    """Accepts whatever it is given."""
+    """Accepts whatever it is given, but for what a contract does not allow."""
 
-    def __init__(self):
+    tenant = "default"
+
+    def __init__(self, check=None):
         self.payloads = []
+        self._check = check
 
     async def contract(self, type):
-        return None
+        return self._check
 
     async def submit_many(self, type, payloads, **options):
         segment = SimpleNamespace(key=(1, 0, len(self.payloads)), indices=range(len(payloads)),
@@ -63,3 +69,36 @@ def test_answers_that_nobody_reads_stop_the_intake(monkeypatch):
     assert not last["done"]
     assert "not read" in last["error"]["detail"]
     assert len(swarm.payloads) < 200
+
+
+LINES = b"".join(b'{"type":"a","payload":%d}\n' % i for i in range(3))
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (b'{"type":"a","payload":{"n":1e999}}\n', "out of range"),
+        (b'{"type":"a","payload":' + b"[" * 5000 + b"]" * 5000 + b"}\n", "too deeply"),
+        (b'{"type":"a","payload":' + b"[" * 300 + b"]" * 300 + b"}\n", "too deep"),
+    ],
+    ids=["too large a number", "no end of nesting", "deeper than contracts go"],
+)
+def test_a_line_that_cannot_be_read_keeps_no_other_from_being_a_task(line, told):
+    swarm = FakeSwarm(compile_check("a", '{"type": ["integer", "object"]}'))
+    *found, last = asyncio.run(_answered(Bulk(swarm, Limits()), [LINES + line + LINES]))
+    assert sorted(one["line"] for one in found if "id" in one) == [1, 2, 3, 5, 6, 7]
+    (bad,) = [one for one in found if "error" in one]
+    assert bad["line"] == 4
+    assert told in bad["error"]["detail"]
+    assert bad["error"]["status"] in (400, 422)
+    assert (last["done"], last["accepted"], last["refused"]) == (True, 6, 1)
+
+
+def test_a_bulk_that_meets_a_bug_does_not_say_that_it_is_done():
+    class Broken(FakeSwarm):
+        async def submit_many(self, type, payloads, **options):
+            raise ZeroDivisionError
+
+    (last,) = asyncio.run(_answered(Bulk(Broken(), Limits()), [LINES]))
+    assert not last["done"]
+    assert last["error"]["code"] == "internal"

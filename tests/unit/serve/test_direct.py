@@ -80,6 +80,11 @@ BODIES = {
     "no object": [PLAIN],
     "no JSON": b'{"type": "echo"',
     "no number": b'{"type": "echo", "payload": [NaN]}',
+    "too large a number": b'{"type": "echo", "payload": [1e999]}',
+    "a large number in the long way": b'{"type": "echo", "payload": 1' + b"0" * 400 + b".0}",
+    "a large integer": b'{"type": "echo", "payload": 1' + b"0" * 400 + b"}",
+    "large numbers": {"type": "echo", "payload": [1.5e300, -1e-300, "1e999"]},
+    "deep": b'{"type": "echo", "payload": [1e5, ' + b"[" * 5000 + b"]" * 5000 + b"]}",
     "a word": {"type": "echo", "payload": "NaN and Infinity"},
     "half a character": b'{"type": "echo", "payload": "\\ud800"}',
     "other encoding": json.dumps(PLAIN).encode("utf-16"),
@@ -110,7 +115,16 @@ def post(http, body, headers=(), query=""):
     return http.post("/v1/tasks" + query, content=data, headers=given + more)
 
 
-ACCEPTED = {"plain", "a word", "no payload", "all options", "later", "other encoding"}
+ACCEPTED = {
+    "plain",
+    "a word",
+    "large numbers",
+    "a large integer",
+    "no payload",
+    "all options",
+    "later",
+    "other encoding",
+}
 
 
 @pytest.mark.parametrize("name", BODIES)

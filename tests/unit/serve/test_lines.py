@@ -28,6 +28,15 @@ def test_bad_lines_are_told_and_the_rest_is_kept():
     assert count == 7
 
 
+def test_a_line_that_is_nested_without_end_is_bad_and_the_rest_is_kept():
+    deep = b'{"type":"a","payload":' + b"[" * 50_000 + b"]" * 50_000 + b"}"
+    lines, bad, count = parse(b'{"type":"a"}\n' + deep + b'\n{"type":"b"}\n', 1)
+    assert [(number, line.type) for number, line in lines] == [(1, "a"), (3, "b")]
+    assert [one.number for one in bad] == [2]
+    assert "too deeply" in bad[0].error.message
+    assert count == 3
+
+
 def test_lines_with_keys_keep_their_order_and_others_are_gathered():
     text = b"\n".join(
         [
