@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi import APIRouter, Header, Path, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from chimera.errors import NotFound
 from chimera.serve.gateway import Gateway, GatewayDep
-from chimera.serve.replies import CONDITIONAL, PROBLEMS, etagged
+from chimera.serve.replies import CONDITIONAL, NOT_MODIFIED, PROBLEMS, IfNoneMatch, etagged
 from chimera.swarm.orders import Drain, Order, Ordered, Pause, Resume, Scale, verb
 from chimera.swarm.reports import LeaderReport, RegionReport, SwarmStatus
 from chimera.swarm.slo import SloReport
@@ -223,12 +223,12 @@ async def shards(gateway: GatewayDep) -> list[Shard]:
     return sorted(found, key=lambda shard: shard.shard)
 
 
-@router.get("/policy", summary="The rules, and what is paused and drained")
-async def policy(gateway: GatewayDep, request: Request) -> Response:
+@router.get("/policy", summary="The rules, and what is paused and drained", responses=NOT_MODIFIED)
+async def policy(gateway: GatewayDep, if_none_match: IfNoneMatch = None) -> Response:
     """As the newest spec has them; the entity tag is its generation, for `If-Match`."""
     status = await gateway.status()
     found = {"policy": status.spec["policy"], "operations": status.spec["operations"]}
-    return etagged(request, msgspec.json.encode(found), tag=_tag(status.generation))
+    return etagged(if_none_match, msgspec.json.encode(found), tag=_tag(status.generation))
 
 
 def _tag(generation: int) -> str:

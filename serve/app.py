@@ -70,7 +70,7 @@ def build(gateway: Gateway) -> FastAPI:
     for part in (tasks, batch, dead_letters, events, types, admin, health, metrics, docs):
         app.include_router(part.router)
     app.mount("/registry", registry.build(gateway.registry))
-    app.front = Edge(Direct(app.behind, gateway), gateway.limits)
+    app.front = Edge(Direct(app.behind, gateway), gateway)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # FastAPI's own way
     return app
 

@@ -20,6 +20,7 @@ from chimera.errors import ChimeraError, InvalidPayload, InvalidRequest, Payload
 from chimera.frames.ids import format_id
 from chimera.serve.gateway import GatewayDep, Limits, SwarmDep
 from chimera.serve.lines import Bad, Group, Splitter, groups, parse
+from chimera.serve.places import Places
 from chimera.serve.problems import INTERNAL, described
 from chimera.serve.replies import PROBLEMS
 
@@ -246,13 +247,18 @@ def _told(fault: ChimeraError) -> dict[str, Any]:
 class _Answer(Response):
     """Sends answers as they come, while the body is still being read."""
 
-    def __init__(self, bulk: Bulk, body: AsyncIterator[bytes]) -> None:
+    def __init__(self, bulk: Bulk, body: AsyncIterator[bytes], places: Places) -> None:
         super().__init__(media_type=MEDIA_TYPE)
         del self.headers["content-length"]
         self._bulk = bulk
         self._body = body
+        self._places = places
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._places.one():
+            await self._exchange(send)
+
+    async def _exchange(self, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         await send(start)
         taking = asyncio.create_task(self._bulk.run(self._body))
@@ -301,4 +307,4 @@ async def batch(request: Request, swarm: SwarmDep, gateway: GatewayDep) -> Respo
         "transfer-encoding" not in request.headers
     ):
         raise InvalidRequest("there is no body: send a task a line")
-    return _Answer(Bulk(swarm, gateway.limits), request.stream())
+    return _Answer(Bulk(swarm, gateway.limits), request.stream(), gateway.bulks)

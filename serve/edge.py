@@ -1,4 +1,4 @@
-"""The outermost layer: limits on headers, bodies and time, and the draining door."""
+"""The outermost layer: limits on headers, bodies and time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chimera.serve.gateway import Limits
+from chimera.serve.gateway import Gateway, Limits
 from chimera.serve.problems import problem
 
 if sys.version_info >= (3, 11):
@@ -29,9 +29,13 @@ _MEDIA = {BATCH: re.compile(rb"application/(x-)?ndjson\s*(;|\Z)", re.IGNORECASE)
 class Edge:
     """An ASGI layer around the application."""
 
-    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+    def __init__(self, app: ASGIApp, gateway: Gateway) -> None:
         self._app = app
-        self._limits = limits
+        self._gateway = gateway
+
+    @property
+    def _limits(self) -> Limits:
+        return self._gateway.limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

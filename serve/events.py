@@ -14,9 +14,10 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 
 from chimera.client import AsyncSwarm
-from chimera.errors import InvalidRequest, Overloaded, Unavailable
-from chimera.serve.gateway import SwarmDep
+from chimera.errors import InvalidRequest, Unavailable
+from chimera.serve.gateway import GatewayDep, SwarmDep
 from chimera.serve.models import view
+from chimera.serve.places import Placed
 from chimera.serve.replies import PROBLEMS
 from chimera.store.protocol import TaskRecord
 
@@ -29,10 +30,7 @@ LOOK_S = 0.5
 SILENCE_S = 15.0
 #: recorded rows that are read at once, a shard; one may be a frame of a thousand tasks
 ROWS = 8
-#: streams of one replica
-STREAMS_MAX = 100
 
-_streams = 0
 _marks = msgspec.msgpack.Decoder(dict[int, int])
 _EXAMPLE = 'id: gQBk\nevent: task.succeeded\ndata: {"id":"4a57e9c5-…","state":"succeeded"}\n\n'
 
@@ -45,6 +43,7 @@ _EXAMPLE = 'id: gQBk\nevent: task.succeeded\ndata: {"id":"4a57e9c5-…","state":
 )
 async def events(
     swarm: SwarmDep,
+    gateway: GatewayDep,
     request: Request,
     last_event_id: Annotated[
         str | None, Header(max_length=20_000, description="Go on after this event.")
@@ -58,12 +57,10 @@ async def events(
 
     At least once: after a cut, `Last-Event-ID` may bring the last few again.
     """
-    if _streams >= STREAMS_MAX:
-        raise Overloaded(f"{STREAMS_MAX} streams are open already", retry_after=5.0)
     marks = await _begin(swarm, last_event_id)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     stream = _stream(swarm, request, marks, type, for_s)
-    return StreamingResponse(stream, media_type=MEDIA_TYPE, headers=headers)
+    return Placed(gateway.streams, stream, media_type=MEDIA_TYPE, headers=headers)
 
 
 async def _begin(swarm: AsyncSwarm, last: str | None) -> dict[int, int]:
@@ -83,37 +80,32 @@ async def _stream(
     swarm: AsyncSwarm, request: Request, marks: dict[int, int], type: str | None,
     for_s: float | None,
 ) -> AsyncIterator[bytes]:  # fmt: skip
-    global _streams
-    _streams += 1
     until = None if for_s is None else time.monotonic() + for_s
     told_at = time.monotonic()
-    try:
-        yield b"retry: 1000\n\n"
-        while not await request.is_disconnected():
-            idle = True
-            for shard, mark in tuple(marks.items()):
-                try:
-                    last, found = await swarm.happened(shard, mark, ROWS)
-                except Unavailable:
-                    continue  # it is being taken over
-                for at, (seq, record) in enumerate(found):
-                    # a row may hold many tasks: it is told when its last one is
-                    if at + 1 == len(found) or found[at + 1][0] != seq:
-                        marks[shard] = seq
-                    if type in (None, record.type):
-                        told_at = time.monotonic()
-                        yield _event(marks, record)
-                idle = idle and last == mark
-                marks[shard] = last
-            if until is not None and time.monotonic() >= until:
-                return
-            if time.monotonic() - told_at > SILENCE_S:
-                told_at = time.monotonic()
-                yield b": nothing\n\n"
-            if idle:
-                await asyncio.sleep(LOOK_S)
-    finally:
-        _streams -= 1
+    yield b"retry: 1000\n\n"
+    while not await request.is_disconnected():
+        idle = True
+        for shard, mark in tuple(marks.items()):
+            try:
+                last, found = await swarm.happened(shard, mark, ROWS)
+            except Unavailable:
+                continue  # it is being taken over
+            for at, (seq, record) in enumerate(found):
+                # a row may hold many tasks: it is told when its last one is
+                if at + 1 == len(found) or found[at + 1][0] != seq:
+                    marks[shard] = seq
+                if type in (None, record.type):
+                    told_at = time.monotonic()
+                    yield _event(marks, record)
+            idle = idle and last == mark
+            marks[shard] = last
+        if until is not None and time.monotonic() >= until:
+            return
+        if time.monotonic() - told_at > SILENCE_S:
+            told_at = time.monotonic()
+            yield b": nothing\n\n"
+        if idle:
+            await asyncio.sleep(LOOK_S)
 
 
 def _event(marks: dict[int, int], record: TaskRecord) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any, TypeVar
 
@@ -17,6 +17,7 @@ from chimera.actors.cluster import Cluster
 from chimera.client import AsyncSwarm, connect_async
 from chimera.errors import InvalidRequest, NotReady
 from chimera.serve.checks import Memory
+from chimera.serve.places import Places
 from chimera.swarm.reports import SwarmStatus
 
 T = TypeVar("T")
@@ -27,6 +28,7 @@ DEFAULT_TENANT = "default"
 TENANT_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$"
 #: how long an answer about the whole swarm may be used again, seconds
 STATUS_S = 0.2
+MIB = 1024 * 1024
 #: for the orchestrator to answer what is asked of the schema registry, seconds
 REGISTRY_S = 20.0
 
@@ -35,13 +37,24 @@ REGISTRY_S = 20.0
 class Limits:
     """What a request may be; past it, it is refused."""
 
-    body_bytes: int = 17 * 1024 * 1024  #: of a request, bulks aside
-    batch_bytes: int = 256 * 1024 * 1024  #: of a bulk
-    line_bytes: int = 17 * 1024 * 1024  #: of a bulk's line
+    body_bytes: int = 17 * MIB  #: of a request, bulks aside
+    batch_bytes: int = 256 * MIB  #: of a bulk
+    line_bytes: int = 17 * MIB  #: of a bulk's line
     header_bytes: int = 32 * 1024
     idle_s: float = 30.0  #: between two pieces of a body
     body_s: float = 120.0  #: for a whole body, bulks aside
-    wait_max_s: float = 60.0  #: that a request may wait for a task's end
+    streams: int = 100  #: of events, at once
+    bulks: int = 32  #: at once
+
+    def with_payloads_of(self, payload_bytes: int) -> Limits:
+        """With room for a payload that a swarm takes, and a MiB for what goes with it."""
+        least = payload_bytes + MIB
+        return replace(
+            self,
+            body_bytes=max(self.body_bytes, least),
+            batch_bytes=max(self.batch_bytes, least),
+            line_bytes=max(self.line_bytes, least),
+        )
 
 
 class Gateway:
@@ -50,7 +63,8 @@ class Gateway:
     def __init__(self, swarm: str, limits: Limits | None = None) -> None:
         self.name = names.check(swarm)
         self.limits = limits or Limits()
-        self.since = time.time()
+        self.streams = Places(self.limits.streams, "streams of events")
+        self.bulks = Places(self.limits.bulks, "bulks")
         self.health = Memory()
         self.draining = False
         self._client: AsyncSwarm | None = None
@@ -61,6 +75,8 @@ class Gateway:
     async def open(self) -> None:
         """Connect to the swarm. Raises what `connect` raises."""
         self._client = await connect_async(self.name, DEFAULT_TENANT, timeout_s=60.0)
+        settings = self._client.core.link.settings
+        self.limits = self.limits.with_payloads_of(settings.payload_max_bytes)
 
     @property
     def is_open(self) -> bool:

@@ -154,7 +154,7 @@ INTERNAL = {"code": "internal", "detail": "an error of the gateway: its log says
 def bug(request: Request, fault: Exception) -> JSONResponse:
     """An error that nobody expected."""
     log.error("%s %s", request.method, request.url.path, exc_info=fault)
-    return problem(request, 500, **INTERNAL)
+    return problem(request, 500, INTERNAL["code"], INTERNAL["detail"])
 
 
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "payload_too_large",

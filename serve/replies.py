@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import Request, Response
+from fastapi import Header, Response
 
-from chimera.serve.problems import MEDIA_TYPE, Problem
+from chimera.serve.problems import MEDIA_TYPE
 
 _REF = {"schema": {"$ref": "#/components/schemas/Problem"}}
 
@@ -57,17 +57,26 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 CONDITIONAL: dict[int | str, dict[str, Any]] = {
     412: _one("It is none of the generations that `If-Match` names: it was changed meanwhile.")
 }
-#: the model behind the reference
-MODEL = Problem
+#: what a read with `If-None-Match` may answer besides
+NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
+    304: {"description": "It is what one of the tags of `If-None-Match` stands for."}
+}
+IfNoneMatch = Annotated[
+    str | None,
+    Header(description="Only if it is none of what these tags stand for, as `ETag` told them."),
+]
 
 
 def etagged(
-    request: Request, body: bytes, headers: dict[str, str] | None = None, tag: str | None = None
+    known: str | None, body: bytes, headers: dict[str, str] | None = None, tag: str | None = None
 ) -> Response:
-    """A body with its entity tag, by its content if none is given; 304 if the caller has it."""
+    """A body with its entity tag, by its content if none is given; 304 if the caller has it.
+
+    `known` is the header `If-None-Match` (RFC 9110, 13.1.2).
+    """
     tag = tag or '"' + hashlib.blake2b(body, digest_size=12).hexdigest() + '"'
     all_headers = {"ETag": tag, "Cache-Control": "no-cache", **(headers or {})}
-    known = request.headers.get("if-none-match", "")
-    if known and tag in [one.strip().removeprefix("W/") for one in known.split(",")]:
+    tags = [one.strip().removeprefix("W/") for one in (known or "").split(",")]
+    if tag in tags or tags == ["*"]:
         return Response(status_code=304, headers=all_headers)
     return Response(body, 200, all_headers, "application/json")

@@ -6,7 +6,7 @@ import asyncio
 import re
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from chimera.client import AsyncHandle, AsyncSwarm
@@ -30,7 +30,7 @@ from chimera.serve.models import (
     view,
 )
 from chimera.serve.problems import TRACEPARENT
-from chimera.serve.replies import PROBLEMS, etagged
+from chimera.serve.replies import NOT_MODIFIED, PROBLEMS, IfNoneMatch, etagged
 
 router = APIRouter(prefix="/v1/tasks", tags=["tasks"], responses=PROBLEMS)
 
@@ -62,14 +62,14 @@ Wait = Annotated[
 Prefer = Annotated[str | None, Header(description="`wait=SECONDS` or `respond-async` (RFC 7240).")]
 
 
-def _waiting(wait: float, prefer: str | None, most: float) -> tuple[float, dict[str, str]]:
+def _waiting(wait: float, prefer: str | None) -> tuple[float, dict[str, str]]:
     """Seconds to wait, and the header that says which preference was followed."""
     if wait or not prefer:
         return wait, {}
     found = _PREFER_WAIT.search(prefer)
     if found is None:
         return 0.0, {}
-    seconds = min(float(found[1]), most)
+    seconds = min(float(found[1]), WAIT_MAX_S)
     return seconds, {"Preference-Applied": f"wait={seconds:g}"}
 
 
@@ -116,7 +116,7 @@ async def submit(
 ) -> Response:
     """Accept a task durably. Single submits that arrive together share a frame."""
     _key_of(body, idempotency_key)
-    seconds, applied = _waiting(wait, prefer, gateway.limits.wait_max_s)
+    seconds, applied = _waiting(wait, prefer)
     trace = traceparent if TRACEPARENT.match(traceparent or "") else None
     handle = await swarm.submit(body.type, body.payload, traceparent=trace, **body.given())
     found = submitted(handle.id, body, swarm.tenant)
@@ -189,23 +189,23 @@ async def listing(
     return TaskPage(tasks=kept, cursor=following)
 
 
-@router.get("/{task_id}", summary="Look at a task", response_model=TaskView)
+@router.get("/{task_id}", summary="Look at a task", response_model=TaskView, responses=NOT_MODIFIED)
 async def show(
     task_id: TaskId,
-    request: Request,
     swarm: SwarmDep,
     gateway: GatewayDep,
     wait: Wait = 0.0,
     prefer: Prefer = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """State, attempts, progress, outcome and times; with `wait`, once it has ended."""
     handle = swarm.handle(task_id)
-    seconds, applied = _waiting(wait, prefer, gateway.limits.wait_max_s)
+    seconds, applied = _waiting(wait, prefer)
     if seconds:
         found = await _after(swarm, handle, seconds)
     else:
         found = await look(swarm, handle)
-    return etagged(request, found.model_dump_json().encode(), applied)
+    return etagged(if_none_match, found.model_dump_json().encode(), applied)
 
 
 @router.get(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import msgspec
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from chimera.errors import UnknownTaskType
 from chimera.serve.gateway import SwarmDep
-from chimera.serve.replies import PROBLEMS, etagged
+from chimera.serve.replies import NOT_MODIFIED, PROBLEMS, IfNoneMatch, etagged
 from chimera.swarm.policy import CLASSES, TaskPolicy
 
 router = APIRouter(prefix="/v1/task-types", tags=["task types"], responses=PROBLEMS)
@@ -53,22 +53,24 @@ def shown(policy: TaskPolicy) -> TaskType:
     )  # fmt: skip
 
 
-@router.get("", summary="List the task types", response_model=TaskTypes)
-async def listing(swarm: SwarmDep, request: Request) -> Response:
+@router.get("", summary="List the task types", response_model=TaskTypes, responses=NOT_MODIFIED)
+async def listing(swarm: SwarmDep, if_none_match: IfNoneMatch = None) -> Response:
     """What the workers can run, asked afresh."""
     found = sorted(await swarm.types(), key=lambda policy: policy.type)
     body = TaskTypes(types=[shown(policy) for policy in found])
-    return etagged(request, body.model_dump_json().encode())
+    return etagged(if_none_match, body.model_dump_json().encode())
 
 
-@router.get("/{name}", summary="Look at a task type", response_model=TaskType)
+@router.get(
+    "/{name}", summary="Look at a task type", response_model=TaskType, responses=NOT_MODIFIED
+)
 async def show(
     name: Annotated[str, Path(max_length=200, examples=["hello"])],
     swarm: SwarmDep,
-    request: Request,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Its contract, and how it is run."""
     for policy in await swarm.types():
         if policy.type == name:
-            return etagged(request, shown(policy).model_dump_json().encode())
+            return etagged(if_none_match, shown(policy).model_dump_json().encode())
     raise UnknownTaskType(f"no handler is registered for {name!r}")
