@@ -32,6 +32,20 @@ SILENCE_S = 15.0
 ROWS = 8
 
 _marks = msgspec.msgpack.Decoder(dict[int, int])
+#: one of them: `itemSchema` is OpenAPI 3.2's, and tools for 3.1 know it
+_ITEM = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "description": "For `Last-Event-ID`."},
+        "event": {"type": "string", "description": "`task.` and the state it ended in."},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/TaskView"},
+        },
+        "retry": {"type": "integer", "minimum": 0, "description": "Milliseconds."},
+    },
+}
 _EXAMPLE = 'id: gQBk\nevent: task.succeeded\ndata: {"id":"4a57e9c5-…","state":"succeeded"}\n\n'
 
 
@@ -39,7 +53,7 @@ _EXAMPLE = 'id: gQBk\nevent: task.succeeded\ndata: {"id":"4a57e9c5-…","state":
     "/events",
     summary="Follow what ends",
     response_class=StreamingResponse,
-    responses={200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}, "example": _EXAMPLE}}}},
+    responses={200: {"content": {MEDIA_TYPE: {"itemSchema": _ITEM, "example": _EXAMPLE}}}},
 )
 async def events(
     swarm: SwarmDep,

@@ -64,6 +64,27 @@ def bulk(api: Api, body) -> tuple[dict[int, dict], dict]:
     return {one["line"]: one for one in found[:-1]}, found[-1]
 
 
+def events(api: Api, count: int, last: str | None = None, begun=None) -> list[dict[str, str]]:
+    """The next so many server-sent events as their fields; `begun` is set when they can come."""
+    found: list[dict[str, str]] = []
+    headers = {} if last is None else {"Last-Event-ID": last}
+    with api("GET", "/v1/events?for_s=60", headers=headers, stream=True) as answer:
+        assert answer.status_code == 200
+        event: dict[str, str] = {}
+        for line in answer.iter_lines(decode_unicode=True):
+            if line.startswith("retry") and begun is not None:
+                begun.set()
+            name, is_field, value = line.partition(": ")
+            if name and is_field:
+                event[name] = value
+            elif not line:
+                found += [event] * ("data" in event)
+                event = {}
+            if len(found) == count:
+                break
+    return found
+
+
 def edge_processes() -> list[psutil.Process]:
     """The gateway's replicas and proxy, of this session."""
     found = []

@@ -71,7 +71,7 @@ def test_every_example_of_an_answer_is_what_its_schema_says(document):
     assert tried >= 8
 
 
-def test_the_document_holds_for_thousands_of_cases(api, tmp_path):
+def test_the_document_holds_for_cases_that_are_made_up(api, tmp_path):
     """What schemathesis makes of it: no 5xx, nothing undocumented, bad data refused.
 
     The same cases each time; CHIMERA_TEST_SEED tries others.
@@ -90,7 +90,7 @@ def test_the_document_holds_for_thousands_of_cases(api, tmp_path):
         env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.http.cases", "PYTHONPATH": path},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-20000:] + done.stderr[-1000:]
-    assert int(re.search(r"(\d+) generated", done.stdout)[1]) > 100, done.stdout[-800:]
+    assert int(re.search(r"(\d+) generated", done.stdout)[1]) > 1000, done.stdout[-800:]
 
 
 @pytest.mark.parametrize("path", ["/admin/v1/leaders/{}/drain", "/admin/v1/regions/{}/scale"])

@@ -7,6 +7,7 @@ import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import jsonschema
 import pytest
 
 import chimera
@@ -16,6 +17,7 @@ from tests.http.kit import (
     DEADLINE_S,
     SWARM,
     bulk,
+    events,
     lines,
     problem,
 )
@@ -121,35 +123,26 @@ def test_dead_letters_are_listed_replayed_and_given_up(api):
 
 
 def test_events_go_on_where_they_were_cut_off(api):
-    def read(last: str | None, count: int) -> list[tuple[str, str, str]]:
-        found: list[tuple[str, str, str]] = []
-        headers = {} if last is None else {"Last-Event-ID": last}
-        with api("GET", "/v1/events?for_s=60", headers=headers, stream=True) as answer:
-            assert answer.status_code == 200
-            event = {}
-            for line in answer.iter_lines(decode_unicode=True):
-                if line.startswith("retry"):
-                    ready.set()
-                name, _, value = line.partition(": ")
-                event[name] = value
-                if not line and "data" in event:
-                    found.append((event["id"], event["event"], json.loads(event["data"])["id"]))
-                    event = {}
-                if len(found) == count:
-                    break
-        return found
-
-    ready = threading.Event()
+    begun = threading.Event()
     with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(read, None, 2)
-        assert ready.wait(DEADLINE_S)
+        reading = pool.submit(events, api, 2, begun=begun)
+        assert begun.wait(DEADLINE_S)
         first = api.submit(1).json()["id"]
         second = api.submit(2, type="client.fail").json()["id"]
         told = reading.result(DEADLINE_S)
     # The two may be of two shards, and between shards there is no order.
-    assert {one[1:] for one in told} == {("task.succeeded", first), ("task.failed", second)}
-    assert [one[1:] for one in read(told[0][0], 1)] == [told[1][1:]]
+    assert {(one["event"], json.loads(one["data"])["id"]) for one in told} == {
+        ("task.succeeded", first), ("task.failed", second)
+    }  # fmt: skip
+    assert events(api, 1, last=told[0]["id"])[0]["data"] == told[1]["data"]
     problem(api("GET", "/v1/events", headers={"Last-Event-ID": "?"}), 400, "invalid_request")
+    document = api("GET", "/openapi.json").json()
+    stream = document["paths"]["/v1/events"]["get"]["responses"]["200"]["content"]
+    item = stream["text/event-stream"]["itemSchema"]
+    task = {**item["properties"]["data"]["contentSchema"], "components": document["components"]}
+    for one in told:
+        jsonschema.validate(one, item, cls=jsonschema.Draft202012Validator)
+        jsonschema.validate(json.loads(one["data"]), task, cls=jsonschema.Draft202012Validator)
 
 
 def test_health_names_what_it_looked_at(api):
