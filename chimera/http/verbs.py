@@ -113,7 +113,7 @@ class Api:
                 if answer.status < 400:
                     return answer
                 fault = problem(answer)
-                if not _may_pass(fault, patient):
+                if not may_pass(fault, patient):
                     raise fault
                 sent = sent or isinstance(fault, OutcomeUnknown)
                 pause_s = max(pause_s, getattr(fault, "retry_after", 0.0))
@@ -252,7 +252,7 @@ def _path(task_id: str, under: str = "/v1/tasks/") -> str:
     return under + quote(task_id, safe="")
 
 
-def _may_pass(fault: ChimeraError, patient: bool) -> bool:
+def may_pass(fault: ChimeraError, patient: bool) -> bool:
     """Whether another try may succeed, and the caller would wait for it."""
     if isinstance(fault, (Overloaded, StoreFull)):
         return patient
