@@ -208,7 +208,8 @@ class Client:
 
         Raises UnknownTaskType, InvalidPayload, PayloadTooLarge, DeadlinePassed, InvalidRequest,
         IdempotencyConflict; Overloaded when the queue is full, unless `block` lets it wait;
-        NotReady or OutcomeUnknown when nobody answered within `timeout_s` seconds.
+        NotReady or OutcomeUnknown when nobody answered within `timeout_s` seconds: the `details` of
+        the latter have the `idempotency_key` to submit it again with.
         """
         name = type_name(task)
         steps = self.api.submit(name, payload, key, idempotency_key, block, timeout_s, given)

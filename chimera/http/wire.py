@@ -22,8 +22,9 @@ TENANT_HEADER = "Chimera-Tenant"
 _NULL = msgspec.Raw(b"null")
 #: members of a problem document that say nothing that the error does not
 _DOCUMENT = frozenset({"type", "title", "status", "detail", "instance", "code"})
-#: answers of what stands between us and the gateway, or of its proxy: try again
-_BETWEEN = frozenset({408, 429, 502, 503, 504})
+#: answers of what stands between us and the gateway that say that it was not asked: try again;
+#: 502 and 504 do not
+_BETWEEN = frozenset({408, 429, 503})
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,10 +64,51 @@ def test_a_gateway_that_never_was_there_is_told_at_once_one_that_was_is_waited_f
     assert made.submit("echo").id == ID.format(1)
 
 
-def test_at_the_deadline_a_submit_that_may_have_arrived_is_of_unknown_outcome(client):
-    made, _ = client(*itertools.repeat(httpx2.ReadError("cut"), 50))
+#: answers that do not say whether the task was accepted
+UNTOLD = [
+    httpx2.ReadError("cut"), lambda _: httpx2.Response(502), lambda _: httpx2.Response(504),
+    lambda _: httpx2.Response(500, text="the replica died"),
+    lambda _: problem(504, "outcome_unknown"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("answer", UNTOLD)
+@pytest.mark.parametrize("given", [None, "mine"])
+def test_of_a_submit_of_unknown_outcome_the_key_is_told_to_submit_it_again_by(
+    client, answer, given
+):
+    made, sent = client(*itertools.repeat(answer, 50))
+    with pytest.raises(errors.OutcomeUnknown) as caught:
+        made.submit("echo", idempotency_key=given, timeout_s=0.2)
+    key = caught.value.details["idempotency_key"]
+    assert {json.loads(one.content)["idempotency_key"] for one in sent} == {key}
+    assert given in (None, key)
+
+
+def test_of_a_submit_of_unknown_outcome_the_ids_are_told_that_the_gateway_named(client):
+    made, _ = client(
+        problem(504, "outcome_unknown", ids=[ID.format(1)]), *[problem(503, "not_ready")] * 50
+    )
+    with pytest.raises(errors.OutcomeUnknown) as caught:
+        made.submit("echo", timeout_s=0.2)
+    assert caught.value.details["ids"] == [ID.format(1)]
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [lambda _: problem(422, "deadline_passed"), lambda _: problem(404, "unknown_task_type"),
+     lambda _: problem(429, "overloaded"), httpx2.ConnectError("refused")],
+)  # fmt: skip
+def test_a_refusal_does_not_hide_that_a_former_try_may_have_been_accepted(client, refused):
+    made, _ = client(httpx2.ReadError("cut"), *itertools.repeat(refused, 50))
     with pytest.raises(errors.OutcomeUnknown):
         made.submit("echo", timeout_s=0.2)
+
+
+def test_a_refusal_of_the_task_itself_holds_for_former_tries_too(client):
+    made, _ = client(httpx2.ReadError("cut"), problem(422, "idempotency_conflict"))
+    with pytest.raises(errors.IdempotencyConflict):
+        made.submit("echo", idempotency_key="mine")
 
 
 @pytest.mark.parametrize(
