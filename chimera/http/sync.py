@@ -243,8 +243,12 @@ class Client:
         """Submit many tasks of one type, as NDJSON; all are durable when this returns.
 
         `payloads` may be any iterable: they go in requests of at most 2,000 tasks. Tasks with a
-        `key` keep their order unless some were refused for a full queue and sent again. The rest
-        is as for `Swarm.submit_many`; payloads are checked against the type's contract here too.
+        `key` keep their order unless some were refused for a full queue and sent again. A payload
+        that its contract does not allow, or a key that was used for another one, refuses that task
+        alone. `timeout_s` is for each of the requests, and counts from the last answer while
+        queues are full. When something else went wrong the error's `details` tell how many were
+        `accepted` and, by their place among the payloads, the `idempotency_keys` of those that may
+        have been; its `bulk` has the accepted ones. The rest is as for `Swarm.submit_many`.
         """
         name = type_name(task)
         steps = bulks.submit_many(

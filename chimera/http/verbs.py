@@ -64,6 +64,8 @@ WAIT_S = 20.0
 GRACE_S = 5.0
 #: seconds that stand for "as long as it takes", where a caller gave no time-out
 FOREVER = 1e8
+#: what is waited for only by who wants to
+FULL = (Overloaded, StoreFull)
 #: what says that no try of this task was accepted, or will be
 OF_THE_TASK = (IdempotencyConflict, InvalidPayload, NotFound, PayloadTooLarge)
 #: seconds between two tries, at least at first and at most later
@@ -90,7 +92,7 @@ class Api:
             raise InvalidRequest(f"tenant: {fault}") from fault
         if not self.url.startswith(("http://", "https://")):
             raise InvalidRequest(f"{url!r} is no URL of a gateway: write http://HOST:PORT")
-        self._was_there = False
+        self.was_there = False  #: it was reached once
 
     def once(self, call: Call, timeout_s: float) -> Steps[Answer]:
         """One try. Raises what the answer means, NotReady if it was not reached, and CutOff."""
@@ -100,16 +102,12 @@ class Api:
         except Unreached as error:
             raise NotReady(f"no gateway answers at {self.url}: {error}") from error
         except CutOff as error:
-            self._was_there = True
+            self.was_there = True
             raise CutOff(f"the gateway at {self.url} gave no answer: {error}") from error
-        self._was_there = True
+        self.was_there = True
         if answer.status >= 400:
             raise problem(answer)
         return answer
-
-    def may_pass(self, fault: ChimeraError, patient: bool) -> bool:
-        """Whether another try may succeed, and the caller would wait for it."""
-        return self._was_there and may_pass(fault, patient)
 
     def ask(self, call: Call, timeout_s: float, patient: bool = False) -> Steps[Answer]:
         """The answer to what may be asked twice; tried again until the time is over.
@@ -133,7 +131,7 @@ class Api:
                     unsure = True
                     ids += fault.details.get("ids", ())
             wait_s = pause_s(tries, fault)
-            again = self.may_pass(fault, patient or unsure)
+            again = self.was_there and may_pass(fault, patient or unsure)
             if not again or time.monotonic() + wait_s >= until:
                 raise _in_the_end(fault, call, unsure, ids)
             tries += 1
@@ -275,7 +273,7 @@ def _path(task_id: str, under: str = "/v1/tasks/") -> str:
 
 def may_pass(fault: ChimeraError, patient: bool) -> bool:
     """Whether another try may succeed, and the caller would wait for it."""
-    if isinstance(fault, (Overloaded, StoreFull)):
+    if isinstance(fault, FULL):
         return patient
     return isinstance(fault, (Unavailable, OutcomeUnknown))
 

@@ -31,3 +31,14 @@ def accept(request: httpx2.Request) -> httpx2.Response:
             for at, one in enumerate(lines_of(request), 1)]  # fmt: skip
     text = "".join(json.dumps(one) + "\n" for one in [*reversed(told), {"done": True}])
     return httpx2.Response(200, text=text)
+
+
+def told(*lines: dict, cut: bool = False) -> httpx2.Response:
+    """The answer to a bulk; whole, unless it was cut off."""
+    end = [] if cut else [{"done": True, "lines": len(lines)}]
+    return httpx2.Response(200, text="".join(json.dumps(one) + "\n" for one in [*lines, *end]))
+
+
+def no(line: int, code: str, status: int, **members) -> dict:
+    """A line of the answer that refuses one."""
+    return {"line": line, "error": {"code": code, "status": status, **members}}
