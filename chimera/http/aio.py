@@ -14,13 +14,13 @@ from chimera.client.bulk import Counts
 from chimera.client.listing import Page
 from chimera.client.many import Keys
 from chimera.client.swarm import type_name
-from chimera.errors import ChimeraError, NotReady
+from chimera.errors import ChimeraError
 from chimera.http import bulk as bulks
 from chimera.http.bulk import IdempotencyKeys
-from chimera.http.events import Parser, stream_call
-from chimera.http.send import LIMITS, arun, built, fault_of
+from chimera.http.events import Stream
+from chimera.http.send import ERRORS, LIMITS, arun, built, fault_of
 from chimera.http.status import status
-from chimera.http.verbs import SUBMIT_TIMEOUT_S, Api, CutOff, Unreached
+from chimera.http.verbs import SUBMIT_TIMEOUT_S, Api
 from chimera.http.wire import TENANT_HEADER, Answer, problem
 from chimera.store.protocol import TaskRecord
 from chimera.swarm.policy import TaskPolicy
@@ -257,26 +257,28 @@ class AsyncClient:
     async def events(
         self, *, type: str | None = None, for_s: float | None = None, after: str | None = None
     ) -> AsyncIterator[TaskRecord]:
-        parser = Parser(type, for_s, after)
+        stream = Stream(self.api.url, type, for_s, after)
         while True:
+            fault: Exception | None = None
             try:
-                answer = await self.http.send(built(self.http, stream_call(parser)), stream=True)
+                request = built(self.http, stream.call())
+                answer = await self.http.send(request, stream=True)
                 try:
                     if answer.status_code >= 400:
                         body = await answer.aread()
-                        raise problem(Answer(answer.status_code, answer.headers, body))
-                    async for line in answer.aiter_lines():
-                        if (record := parser.feed(line)) is not None:
-                            yield record
+                        fault = problem(Answer(answer.status_code, answer.headers, body))
+                    else:
+                        async for piece in answer.aiter_bytes():
+                            for record in stream.feed(piece):
+                                yield record
                 finally:
                     await answer.aclose()
-            except (httpx2.HTTPError, httpx2.StreamError) as error:
+            except ERRORS as error:
                 fault = fault_of(error)
-                if isinstance(fault, (Unreached, CutOff)) and not parser.begun:
-                    raise NotReady(f"no gateway answers at {self.api.url}: {fault}") from error
-            if parser.over:
+            pause_s = stream.pause_s(fault)
+            if pause_s is None:
                 return
-            await asyncio.sleep(parser.retry_s)
+            await asyncio.sleep(pause_s)
 
     async def close(self) -> None:
         """Close its connections; tasks go on."""

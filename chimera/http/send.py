@@ -39,7 +39,8 @@ def fault_of(error: Exception) -> Exception:
     return Unreached(text) if isinstance(error, _UNREACHED) else CutOff(text)
 
 
-_ERRORS = (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError)
+#: what httpx raises where an answer does not come
+ERRORS = (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError)
 
 
 def run(client: httpx2.Client, steps: Steps[T]) -> T:
@@ -64,7 +65,7 @@ def _do(client: httpx2.Client, wanted: Call | float) -> Answer | None:
         return None
     try:
         answer = client.send(built(client, wanted))
-    except _ERRORS as error:
+    except ERRORS as error:
         raise fault_of(error) from error
     return Answer(answer.status_code, answer.headers, answer.content)
 
@@ -94,7 +95,7 @@ async def _ado(client: httpx2.AsyncClient, wanted: Call | float) -> Answer | Non
         answer = await asyncio.wait_for(client.send(built(client, wanted)), wanted.timeout_s + 1)
     except asyncio.TimeoutError as error:
         raise CutOff(f"no answer in {wanted.timeout_s:g} s") from error
-    except _ERRORS as error:
+    except ERRORS as error:
         raise fault_of(error) from error
     return Answer(answer.status_code, answer.headers, answer.content)
 

@@ -15,13 +15,13 @@ from chimera.client.bulk import Counts
 from chimera.client.listing import Page
 from chimera.client.many import Keys
 from chimera.client.swarm import type_name
-from chimera.errors import ChimeraError, NotReady
+from chimera.errors import ChimeraError
 from chimera.http import bulk as bulks
 from chimera.http.bulk import IdempotencyKeys
-from chimera.http.events import Parser, stream_call
-from chimera.http.send import LIMITS, built, fault_of, run
+from chimera.http.events import Stream
+from chimera.http.send import ERRORS, LIMITS, built, fault_of, run
 from chimera.http.status import status
-from chimera.http.verbs import SUBMIT_TIMEOUT_S, Api, CutOff, Unreached
+from chimera.http.verbs import SUBMIT_TIMEOUT_S, Api
 from chimera.http.wire import TENANT_HEADER, Answer, problem
 from chimera.store.protocol import TaskRecord
 from chimera.swarm.policy import TaskPolicy
@@ -208,7 +208,8 @@ class Client:
 
         Raises UnknownTaskType, InvalidPayload, PayloadTooLarge, DeadlinePassed, InvalidRequest,
         IdempotencyConflict; Overloaded when the queue is full, unless `block` lets it wait;
-        NotReady or OutcomeUnknown when nobody answered within `timeout_s` seconds.
+        NotReady or OutcomeUnknown when nobody answered within `timeout_s` seconds: the `details` of
+        the latter have the `idempotency_key` to submit it again with.
         """
         name = type_name(task)
         steps = self.api.submit(name, payload, key, idempotency_key, block, timeout_s, given)
@@ -242,8 +243,12 @@ class Client:
         """Submit many tasks of one type, as NDJSON; all are durable when this returns.
 
         `payloads` may be any iterable: they go in requests of at most 2,000 tasks. Tasks with a
-        `key` keep their order unless some were refused for a full queue and sent again. The rest
-        is as for `Swarm.submit_many`; payloads are checked against the type's contract here too.
+        `key` keep their order unless some were refused for a full queue and sent again. A payload
+        that its contract does not allow, or a key that was used for another one, refuses that task
+        alone. `timeout_s` is for each of the requests, and counts from the last answer while
+        queues are full. When something else went wrong the error's `details` tell how many were
+        `accepted` and, by their place among the payloads, the `idempotency_keys` of those that may
+        have been; its `bulk` has the accepted ones. The rest is as for `Swarm.submit_many`.
         """
         name = type_name(task)
         steps = bulks.submit_many(
@@ -313,27 +318,27 @@ class Client:
 
         At least once: a cut may bring the last few again.
         """
-        parser = Parser(type, for_s, after)
+        stream = Stream(self.api.url, type, for_s, after)
         while True:
+            fault: Exception | None = None
             try:
-                request = built(self.http, stream_call(parser))
+                request = built(self.http, stream.call())
                 answer = self.http.send(request, stream=True)
                 try:
                     if answer.status_code >= 400:
-                        told = Answer(answer.status_code, answer.headers, answer.read())
-                        raise problem(told)
-                    for line in answer.iter_lines():
-                        if (record := parser.feed(line)) is not None:
-                            yield record
+                        body = answer.read()
+                        fault = problem(Answer(answer.status_code, answer.headers, body))
+                    else:
+                        for piece in answer.iter_bytes():
+                            yield from stream.feed(piece)
                 finally:
                     answer.close()
-            except (httpx2.HTTPError, httpx2.StreamError) as error:
+            except ERRORS as error:
                 fault = fault_of(error)
-                if isinstance(fault, (Unreached, CutOff)) and not parser.begun:
-                    raise NotReady(f"no gateway answers at {self.api.url}: {fault}") from error
-            if parser.over:
+            pause_s = stream.pause_s(fault)
+            if pause_s is None:
                 return
-            time.sleep(parser.retry_s)
+            time.sleep(pause_s)
 
     def close(self) -> None:
         """Close its connections; tasks go on."""

@@ -24,10 +24,14 @@ from chimera.client.options import options
 from chimera.client.outcomes import decode_json
 from chimera.errors import (
     ChimeraError,
+    IdempotencyConflict,
+    InvalidPayload,
     InvalidRequest,
+    NotFound,
     NotReady,
     OutcomeUnknown,
     Overloaded,
+    PayloadTooLarge,
     StoreFull,
     Unavailable,
     WaitTimeout,
@@ -60,6 +64,10 @@ WAIT_S = 20.0
 GRACE_S = 5.0
 #: seconds that stand for "as long as it takes", where a caller gave no time-out
 FOREVER = 1e8
+#: what is waited for only by who wants to
+FULL = (Overloaded, StoreFull)
+#: what says that no try of this task was accepted, or will be
+OF_THE_TASK = (IdempotencyConflict, InvalidPayload, NotFound, PayloadTooLarge)
 #: seconds between two tries, at least at first and at most later
 _BACKOFF_S, _BACKOFF_MAX_S = 0.05, 2.0
 JSON = {"Content-Type": "application/json"}
@@ -84,7 +92,22 @@ class Api:
             raise InvalidRequest(f"tenant: {fault}") from fault
         if not self.url.startswith(("http://", "https://")):
             raise InvalidRequest(f"{url!r} is no URL of a gateway: write http://HOST:PORT")
-        self._was_there = False
+        self.was_there = False  #: it was reached once
+
+    def once(self, call: Call, timeout_s: float) -> Steps[Answer]:
+        """One try. Raises what the answer means, NotReady if it was not reached, and CutOff."""
+        call = replace(call, headers={TENANT_HEADER: self.tenant, **call.headers})
+        try:
+            answer: Answer = yield replace(call, timeout_s=min(timeout_s, call.timeout_s))
+        except Unreached as error:
+            raise NotReady(f"no gateway answers at {self.url}: {error}") from error
+        except CutOff as error:
+            self.was_there = True
+            raise CutOff(f"the gateway at {self.url} gave no answer: {error}") from error
+        self.was_there = True
+        if answer.status >= 400:
+            raise problem(answer)
+        return answer
 
     def ask(self, call: Call, timeout_s: float, patient: bool = False) -> Steps[Answer]:
         """The answer to what may be asked twice; tried again until the time is over.
@@ -92,35 +115,27 @@ class Api:
         A full queue is waited for only if `patient`. Raises what the answer means; NotReady if the
         gateway is not there: at once if it never was; OutcomeUnknown if it may have acted.
         """
-        call = replace(call, headers={TENANT_HEADER: self.tenant, **call.headers})
         until = time.monotonic() + timeout_s
         fault: ChimeraError
-        tries, sent = 0, False
+        tries = 0
+        ids: list[str] = []  # that it may have been accepted by
+        unsure = False  # a former try may have been accepted
         while True:
-            pause_s = min(_BACKOFF_S * 2**tries, _BACKOFF_MAX_S) * random.uniform(0.5, 1.0)
             try:
-                left = max(until - time.monotonic(), 0.001)
-                answer: Answer = yield replace(call, timeout_s=min(left, call.timeout_s))
-            except Unreached as error:
-                fault = NotReady(f"no gateway answers at {self.url}: {error}")
-                if not self._was_there:
-                    raise fault from error
+                return (yield from self.once(call, max(until - time.monotonic(), 0.001)))
             except CutOff as error:
-                sent = True
-                fault = NotReady(f"the gateway at {self.url} gave no answer: {error}")
-            else:
-                self._was_there = True
-                if answer.status < 400:
-                    return answer
-                fault = problem(answer)
-                if not _may_pass(fault, patient):
-                    raise fault
-                sent = sent or isinstance(fault, OutcomeUnknown)
-                pause_s = max(pause_s, getattr(fault, "retry_after", 0.0))
+                fault, unsure = NotReady(str(error)), True
+            except ChimeraError as error:
+                fault = error
+                if isinstance(fault, OutcomeUnknown):
+                    unsure = True
+                    ids += fault.details.get("ids", ())
+            wait_s = pause_s(tries, fault)
+            again = self.was_there and may_pass(fault, patient or unsure)
+            if not again or time.monotonic() + wait_s >= until:
+                raise _in_the_end(fault, call, unsure, ids)
             tries += 1
-            if time.monotonic() + pause_s >= until:
-                raise _given_up(fault, call, sent)
-            yield pause_s
+            yield wait_s
 
     def submit(
         self, task: Any, payload: Any, key: str | None, idempotency_key: str | None,
@@ -131,7 +146,11 @@ class Api:
         body = line(task, encode_payload(payload), key, own, columns(given))
         headers = {**JSON, **traced(given)}
         call = Call("POST", "/v1/tasks", {}, body, headers, timeout_s)
-        answer = yield from self.ask(call, timeout_s, block)
+        try:
+            answer = yield from self.ask(call, timeout_s, block)
+        except OutcomeUnknown as fault:
+            fault.details["idempotency_key"] = own
+            raise
         view: View = decode(answer, View)
         return view.id, view.duplicate and idempotency_key is not None
 
@@ -252,15 +271,29 @@ def _path(task_id: str, under: str = "/v1/tasks/") -> str:
     return under + quote(task_id, safe="")
 
 
-def _may_pass(fault: ChimeraError, patient: bool) -> bool:
+def may_pass(fault: ChimeraError, patient: bool) -> bool:
     """Whether another try may succeed, and the caller would wait for it."""
-    if isinstance(fault, (Overloaded, StoreFull)):
+    if isinstance(fault, FULL):
         return patient
     return isinstance(fault, (Unavailable, OutcomeUnknown))
 
 
-def _given_up(fault: ChimeraError, call: Call, sent: bool) -> ChimeraError:
-    """What is said when there is no time for another try."""
-    if sent and call.method == "POST" and not isinstance(fault, OutcomeUnknown):
-        return OutcomeUnknown(f"{fault.message}; it may or may not have been accepted")
+def pause_s(tries: int, fault: ChimeraError) -> float:
+    """Seconds until the next try, after so many that gained nothing."""
+    backoff_s = min(_BACKOFF_S * 2.0 ** min(tries, 10), _BACKOFF_MAX_S) * random.uniform(0.5, 1.0)
+    asked_s: float = getattr(fault, "retry_after", 0.0)
+    return max(backoff_s, asked_s)
+
+
+def _in_the_end(fault: ChimeraError, call: Call, unsure: bool, ids: list[str]) -> ChimeraError:
+    """What is said when there will be no other try.
+
+    A refusal is about its own try: what a former one did is told by what it says of the task alone.
+    """
+    if not unsure or call.method != "POST" or isinstance(fault, OF_THE_TASK):
+        return fault
+    if not isinstance(fault, OutcomeUnknown):
+        fault = OutcomeUnknown(f"{fault.message}; it may or may not have been accepted")
+    if ids:
+        fault.details["ids"] = ids
     return fault

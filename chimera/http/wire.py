@@ -22,8 +22,8 @@ TENANT_HEADER = "Chimera-Tenant"
 _NULL = msgspec.Raw(b"null")
 #: members of a problem document that say nothing that the error does not
 _DOCUMENT = frozenset({"type", "title", "status", "detail", "instance", "code"})
-#: answers of what stands between us and the gateway, or of its proxy: try again
-_BETWEEN = frozenset({408, 429, 502, 503, 504})
+#: answers that say, whoever gives them, that nothing was done yet; 502 and 504 do not
+_BETWEEN = frozenset({408, 429, 503})
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,15 +167,18 @@ def problem(answer: Answer) -> ChimeraError:
 def described(
     told: Mapping[str, Any], status: int, headers: Mapping[str, str] | None = None
 ) -> ChimeraError:
-    """The error of a problem document, or of a bulk's line."""
+    """The error of a problem document, or of a line that answers a bulk."""
     details = {name: value for name, value in told.items() if name not in _DOCUMENT}
     wait_s = retry_after(headers or {})
     if wait_s is not None and "retry_after" not in details:
         details["retry_after"] = wait_s
-    message = str(told.get("detail") or told.get("title") or told["code"])
-    made = from_wire({"code": told["code"], "message": message, "details": details})
+    code = str(told.get("code", "error"))
+    message = str(told.get("detail") or told.get("title") or code)
+    made = from_wire({"code": code, "message": message, "details": details})
+    if type(made) is ChimeraError and status in _BETWEEN:
+        return NotReady(message, **details)
     if type(made) is ChimeraError and 400 <= status < 500:
-        return InvalidRequest(message, **details, reason=told["code"])
+        return InvalidRequest(message, **details, reason=code)
     return made
 
 

@@ -2,58 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
-import uuid
 
 import httpx2
 import pytest
 
 import chimera
 from chimera import errors
-from tests.unit.http.blocking import Blocking
-
-ID = "4a57e9c5-2fe0-8fd5-b400-{:012x}"
-URL = "http://gateway"
-
-
-def view(number: int = 0, **members) -> dict:
-    return {"id": ID.format(number), "type": "echo", "tenant": "default", "state": "queued",
-            "url": "", **members}  # fmt: skip
-
-
-def problem(status: int, code: str, **members) -> httpx2.Response:
-    headers = {"Retry-After": str(members.pop("after", 0))}
-    body = {"code": code, "detail": f"it is {code}", "status": status, **members}
-    return httpx2.Response(status, json=body, headers=headers)
-
-
-@pytest.fixture(params=["blocks", "is asynchronous"])
-def client(request):
-    """Makes a client whose gateway gives these answers in turn; and what was sent to it."""
-    loop = asyncio.new_event_loop()
-
-    def make(*answers, tenant: str = "default"):
-        sent: list[httpx2.Request] = []
-        left = iter(answers)
-
-        def answer(request: httpx2.Request) -> httpx2.Response:
-            request.read()
-            sent.append(request)
-            one = next(left)
-            if isinstance(one, Exception):
-                raise one
-            return one(request) if callable(one) else one
-
-        transport = httpx2.MockTransport(answer)
-        if request.param == "blocks":
-            return chimera.Client(URL, tenant=tenant, transport=transport), sent
-        made = chimera.AsyncClient(URL, tenant=tenant, transport=transport)
-        return Blocking(made, loop), sent
-
-    yield make
-    loop.close()
+from tests.unit.http.kit import ID, URL, problem, view
 
 
 def test_a_submit_that_was_cut_off_is_sent_again_with_the_same_idempotency_key(client):
@@ -107,10 +64,51 @@ def test_a_gateway_that_never_was_there_is_told_at_once_one_that_was_is_waited_f
     assert made.submit("echo").id == ID.format(1)
 
 
-def test_at_the_deadline_a_submit_that_may_have_arrived_is_of_unknown_outcome(client):
-    made, _ = client(*itertools.repeat(httpx2.ReadError("cut"), 50))
+#: answers that do not say whether the task was accepted
+UNTOLD = [
+    httpx2.ReadError("cut"), lambda _: httpx2.Response(502), lambda _: httpx2.Response(504),
+    lambda _: httpx2.Response(500, text="the replica died"),
+    lambda _: problem(504, "outcome_unknown"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("answer", UNTOLD)
+@pytest.mark.parametrize("given", [None, "mine"])
+def test_of_a_submit_of_unknown_outcome_the_key_is_told_to_submit_it_again_by(
+    client, answer, given
+):
+    made, sent = client(*itertools.repeat(answer, 50))
+    with pytest.raises(errors.OutcomeUnknown) as caught:
+        made.submit("echo", idempotency_key=given, timeout_s=0.2)
+    key = caught.value.details["idempotency_key"]
+    assert {json.loads(one.content)["idempotency_key"] for one in sent} == {key}
+    assert given in (None, key)
+
+
+def test_of_a_submit_of_unknown_outcome_the_ids_are_told_that_the_gateway_named(client):
+    made, _ = client(
+        problem(504, "outcome_unknown", ids=[ID.format(1)]), *[problem(503, "not_ready")] * 50
+    )
+    with pytest.raises(errors.OutcomeUnknown) as caught:
+        made.submit("echo", timeout_s=0.2)
+    assert caught.value.details["ids"] == [ID.format(1)]
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [lambda _: problem(422, "deadline_passed"), lambda _: problem(404, "unknown_task_type"),
+     lambda _: problem(429, "overloaded"), httpx2.ConnectError("refused")],
+)  # fmt: skip
+def test_a_refusal_does_not_hide_that_a_former_try_may_have_been_accepted(client, refused):
+    made, _ = client(httpx2.ReadError("cut"), *itertools.repeat(refused, 50))
     with pytest.raises(errors.OutcomeUnknown):
         made.submit("echo", timeout_s=0.2)
+
+
+def test_a_refusal_of_the_task_itself_holds_for_former_tries_too(client):
+    made, _ = client(httpx2.ReadError("cut"), problem(422, "idempotency_conflict"))
+    with pytest.raises(errors.IdempotencyConflict):
+        made.submit("echo", idempotency_key="mine")
 
 
 @pytest.mark.parametrize(
@@ -172,72 +170,3 @@ def test_what_is_wrong_is_refused_before_it_is_sent(client, wrong):
     with pytest.raises(errors.InvalidRequest):
         wrong(made)
     assert not sent
-
-
-def lines_of(request: httpx2.Request) -> list[dict]:
-    return [json.loads(one) for one in request.content.splitlines()]
-
-
-def accept(request: httpx2.Request) -> httpx2.Response:
-    """Accept each line, out of order; ids tell the payloads."""
-    told = [{"line": at, "id": ID.format(one["payload"])}
-            for at, one in enumerate(lines_of(request), 1)]  # fmt: skip
-    text = "".join(json.dumps(one) + "\n" for one in [*reversed(told), {"done": True}])
-    return httpx2.Response(200, text=text)
-
-
-def test_a_bulk_goes_in_bounded_requests_and_keeps_its_order(client):
-    made, sent = client(accept, accept, accept)
-    bulk = made.submit_many("echo", iter(range(4500)), key=lambda n: f"k{n % 3}")
-    assert [len(lines_of(one)) for one in sent] == [2000, 2000, 500]
-    assert list(bulk.ids()) == [ID.format(n) for n in range(4500)]
-    assert len({one["idempotency_key"] for request in sent for one in lines_of(request)}) == 4500
-    assert bulk[4499].id == ID.format(4499)
-    with pytest.raises(IndexError):
-        bulk[4500]
-
-
-def test_lines_without_an_answer_and_those_refused_for_now_are_sent_again(client):
-    def first(request):
-        full = {"line": 2, "error": {"code": "overloaded", "status": 429, "retry_after": 0}}
-        wrong = {"line": 3, "error": {"code": "invalid_payload", "detail": "no", "status": 422}}
-        told = [{"line": 1, "id": ID.format(0)}, full, wrong]
-        return httpx2.Response(200, text="\n".join(map(json.dumps, told)) + '\n{"line": 4, "i')
-
-    made, sent = client(first, httpx2.ReadError("cut"), accept)
-    bulk = made.submit_many("echo", range(4))
-    assert [one["payload"] for one in lines_of(sent[-1])] == [1, 3]
-    assert [one["idempotency_key"] for one in lines_of(sent[-1])] == [
-        lines_of(sent[0])[at]["idempotency_key"] for at in (1, 3)
-    ]
-    assert bulk.counts().refused == 1
-    assert [bulk[at].id for at in (0, 1, 3)] == [ID.format(at) for at in (0, 1, 3)]
-    with pytest.raises(errors.InvalidPayload):
-        bulk[2]
-
-
-def test_an_error_of_a_bulk_says_what_was_accepted(client):
-    def refused(request):
-        text = json.dumps({"line": 1, "error": {"code": "unknown_task_type", "status": 404}})
-        return httpx2.Response(200, text=text)
-
-    made, _ = client(accept, refused)
-    with pytest.raises(errors.UnknownTaskType) as caught:
-        made.submit_many("echo", range(2001))
-    assert caught.value.details["accepted"] == 2000
-    assert len(list(caught.value.bulk.ids())) == 2000
-
-
-def test_events_go_on_where_they_were_cut_off(client):
-    def events(number):
-        data = json.dumps(view(number, state="succeeded"))
-        return f"retry: 1\n\nid: m{number}\nevent: task.succeeded\ndata: {data}\n\n"
-
-    made, sent = client(
-        httpx2.Response(200, text=events(1)), httpx2.ReadError("cut"),
-        httpx2.Response(200, text=events(2)),
-    )  # fmt: skip
-    found = list(itertools.islice(made.events(type="echo"), 2))
-    assert [one.task_id for one in found] == [ID.format(1), ID.format(2)]
-    assert sent[2].headers["last-event-id"] == "m1"
-    assert uuid.UUID(found[0].task_id)
