@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 import requests
 
+import chimera
 from benchmarks import ledger
 from chimera.actors import boot
 from chimera.errors import ChimeraError
@@ -28,7 +30,9 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(400)]
 
 #: a request ends within this, whatever is killed
 REQUEST_S = 30.0
-CLIENTS = 3
+TYPE = "http.noted"
+#: tasks of a bulk
+BULK = 5
 #: answers that say clearly: not now, or nobody knows; anything else is a fault
 CLEAR = {429, 502, 503, 504}
 
@@ -54,31 +58,32 @@ class Client:
             self._submit(f"{self._name}-{number}")
 
     def _submit(self, key):
-        body = {"type": "http.noted", "payload": {"n": 1, "file": str(self._file)}}
         end = time.monotonic() + DEADLINE_S
         while time.monotonic() < end:
             sent, began = time.time(), time.monotonic()
-            status, id_ = self.post(body, key)
+            status, ids = self.post({"n": 1, "file": str(self._file)}, key)
             self.slowest = max(self.slowest, time.monotonic() - began)
-            if id_ is not None:
-                self.records += [Submitted(id_, sent, self._name), Acknowledged(id_, time.time())]
+            if ids:
+                self.records += [Submitted(one, sent, self._name) for one in ids]
+                self.records += [Acknowledged(one, time.time()) for one in ids]
                 return
             self.errors.append(status)
             time.sleep(0.05)
         raise AssertionError(f"{key} was not accepted in {DEADLINE_S:g} s: {self.errors[-5:]}")
 
-    def post(self, body, key):
-        """Status, and the id if it was accepted; 0: the connection broke, there or behind it."""
+    def post(self, payload, key):
+        """Status, and the ids if it was accepted; 0: the connection broke, there or behind it."""
+        body = {"type": TYPE, "payload": payload}
         headers = {"Idempotency-Key": key, "Chimera-Tenant": self._api.tenant}
         try:
             answer = requests.post(
                 self._api.url + "/v1/tasks", json=body, headers=headers, timeout=REQUEST_S
             )
         except requests.ConnectionError:
-            return 0, None
+            return 0, ()
         if answer.status_code in (200, 202):
-            return answer.status_code, answer.json()["id"]
-        return told(answer.status_code, answer.text), None
+            return answer.status_code, [answer.json()["id"]]
+        return told(answer.status_code, answer.text), ()
 
     def stop(self):
         self._stop.set()
@@ -89,7 +94,8 @@ class Client:
 class Curl(Client):
     """The same by curl, a process a request."""
 
-    def post(self, body, key):
+    def post(self, payload, key):
+        body = {"type": TYPE, "payload": payload}
         done = subprocess.run(
             ["curl", "-sS", "--max-time", f"{REQUEST_S:g}", "-o", "-", "-w", "\n%{http_code}",
              "-H", f"Idempotency-Key: {key}", "-H", f"Chimera-Tenant: {self._api.tenant}",
@@ -99,8 +105,55 @@ class Curl(Client):
         assert done.returncode != 28, "a request hung"
         text, _, status = done.stdout.rpartition("\n")
         if status in ("200", "202"):
-            return int(status), text.split('"id":"')[1].split('"')[0]
-        return told(int(status or 0), text), None
+            return int(status), [text.split('"id":"')[1].split('"')[0]]
+        return told(int(status or 0), text), ()
+
+
+class Library(Client):
+    """The same by our own client, which tries again by itself."""
+
+    def __init__(self, api, name, file):
+        self._client = chimera.Client(api.url, tenant=api.tenant)
+        super().__init__(api, name, file)
+
+    def post(self, payload, key):
+        try:
+            return 202, self.submit(payload, key)
+        except ChimeraError as fault:
+            return fault.status, ()
+
+    def submit(self, payload, key):
+        """Ids of what was accepted."""
+        one = self._client.submit(TYPE, payload, idempotency_key=key, timeout_s=REQUEST_S)
+        return [one.id]
+
+    def stop(self):
+        super().stop()
+        self._client.close()
+
+
+class Bulks(Library):
+    """The same by our own client, some at a time."""
+
+    def submit(self, payload, key):
+        keys = [f"{key}-{n}" for n in range(BULK)]
+        bulk = self._client.submit_many(
+            TYPE, [payload] * BULK, idempotency_key=keys, timeout_s=REQUEST_S
+        )
+        return list(bulk.ids())
+
+
+class Awaiting(Library):
+    """The same by our asynchronous client, which is new each time."""
+
+    def submit(self, payload, key):
+        async def submitted():
+            async with chimera.AsyncClient(self._api.url, tenant=self._api.tenant) as client:
+                return await client.submit(
+                    TYPE, payload, idempotency_key=key, timeout_s=REQUEST_S
+                )  # fmt: skip
+
+        return [asyncio.run(submitted()).id]
 
 
 def told(status, text):
@@ -112,7 +165,7 @@ def told(status, text):
 def clients(api, file):
     """Clients that submit meanwhile; stopped at the end."""
     name = uuid.uuid4().hex[:6]
-    kinds = [*[Client] * CLIENTS, Curl]
+    kinds = (Client, Curl, Library, Bulks, Awaiting)
     made = [kind(api, f"{name}-{at}", file) for at, kind in enumerate(kinds)]
     try:
         until(lambda: all(len(one.records) >= 4 for one in made))
@@ -177,6 +230,7 @@ def test_kills_lose_and_double_nothing(api, spec, tmp_path):
             count = acknowledged(made)
             until(lambda count=count: acknowledged(made) > count + 20)
     assert max(one.slowest for one in made) < REQUEST_S + 2
+    assert all(one.records for one in made)
     assert {status for one in made for status in one.errors} <= CLEAR | {0}
     records = [record for one in made for record in one.records]
     ids = {record.task for record in records}
