@@ -166,6 +166,15 @@ _ENVIRONMENT = (
             shown="`~/.chimera`"),
 )  # fmt: skip
 
+#: of the command line, which reads them itself
+_COMMANDS = (
+    Setting("CHIMERA_URL", "", "a gateway that commands ask, in place of Ray", shown="none"),
+    Setting("CHIMERA_REGISTRY", "", "the schema registry that `chimera registry` asks",
+            shown="the gateway's own, `http://127.0.0.1:8000/registry`"),
+    Setting("CHIMERA_CONFIG", "", "the file that keeps contexts",
+            shown="`chimera/config.json` where the user's settings are"),
+)  # fmt: skip
+
 SETTINGS = {row.key: row for row in (*_SPEC, *_POLICY, *_ENVIRONMENT)}
 
 
@@ -203,7 +212,11 @@ def defaults_table() -> str:
             "",
             "Read once, when a program first needs one of them.",
             "",
-            *_rows(_ENVIRONMENT),
+            *_rows((*_ENVIRONMENT, *_COMMANDS)),
+            "",
+            "## The gateway",
+            "",
+            "What a request over HTTP may be, and how long it may take: [http.md](http.md#limits).",
             "",
         )
     )

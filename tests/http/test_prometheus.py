@@ -21,8 +21,8 @@ PATIENCE_S = 90.0
 
 
 def queries() -> list[str]:
-    """Those that the documentation shows."""
-    text = (ROOT / "docs" / "http.md").read_text()
+    """Those that the README shows."""
+    text = (ROOT / "README.md").read_text()
     shown = re.search(r"Three queries:\n\n```promql\n(.*?)```", text, re.DOTALL)
     assert shown
     return shown[1].strip().splitlines()
