@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Any
 
 import httpx2
@@ -43,13 +44,13 @@ def fault_of(error: Exception) -> Exception:
 ERRORS = (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError)
 
 
-def run(client: httpx2.Client, steps: Steps[T]) -> T:
-    """Do the steps in this thread."""
+def run(client: httpx2.Client, steps: Steps[T], stopped: threading.Event | None = None) -> T:
+    """Do the steps in this thread. Raises _Stopped between two of them."""
     try:
         wanted = next(steps)
         while True:
             try:
-                answer = _do(client, wanted)
+                answer = _do(client, wanted, stopped)
             except (Unreached, CutOff, ChimeraError) as fault:
                 wanted = steps.throw(fault)
             else:
@@ -59,15 +60,71 @@ def run(client: httpx2.Client, steps: Steps[T]) -> T:
         return value
 
 
-def _do(client: httpx2.Client, wanted: Call | float) -> Answer | None:
+def _do(
+    client: httpx2.Client, wanted: Call | float, stopped: threading.Event | None
+) -> Answer | None:
+    if stopped is not None and stopped.is_set():
+        raise _Stopped
     if not isinstance(wanted, Call):
-        time.sleep(wanted)
+        nap = time.sleep if stopped is None else stopped.wait
+        nap(wanted)
         return None
     try:
         answer = client.send(built(client, wanted))
     except ERRORS as error:
         raise fault_of(error) from error
     return Answer(answer.status_code, answer.headers, answer.content)
+
+
+class _Stopped(Exception):
+    """Nobody wants to know any more."""
+
+
+class Threads:
+    """Does steps beside the caller, who may leave at any time: what is under way is not waited for.
+
+    Its threads end after the request that they are at, and do not hold up the end of the process.
+    """
+
+    def __init__(self, client: httpx2.Client) -> None:
+        self._client = client
+        self._todo: SimpleQueue[tuple[int, Steps[Any]] | None] = SimpleQueue()
+        self._done: SimpleQueue[tuple[int, Any, Exception | None]] = SimpleQueue()
+        self._stopped = threading.Event()
+        self._threads = self._busy = 0
+
+    def begin(self, index: int, steps: Steps[Any]) -> None:
+        """Have them done."""
+        self._busy += 1
+        if self._busy > self._threads:
+            self._threads += 1
+            threading.Thread(target=self._work, name="chimera-http", daemon=True).start()
+        self._todo.put((index, steps))
+
+    def next(self) -> tuple[int, Any]:
+        """Wait for steps that were done; what came of them, with their index. Raises what they do.
+
+        Of no use if none were begun.
+        """
+        index, value, fault = self._done.get()
+        self._busy -= 1
+        if fault is not None:
+            raise fault
+        return index, value
+
+    def stop(self) -> None:
+        """Do no more."""
+        self._stopped.set()
+        for _ in range(self._threads):
+            self._todo.put(None)
+
+    def _work(self) -> None:
+        while (job := self._todo.get()) is not None:
+            index, steps = job
+            try:
+                self._done.put((index, run(self._client, steps, self._stopped), None))
+            except Exception as fault:
+                self._done.put((index, None, fault))
 
 
 async def arun(client: httpx2.AsyncClient, steps: Steps[T]) -> T:
@@ -98,6 +155,3 @@ async def _ado(client: httpx2.AsyncClient, wanted: Call | float) -> Answer | Non
     except ERRORS as error:
         raise fault_of(error) from error
     return Answer(answer.status_code, answer.headers, answer.content)
-
-
-Runner = Callable[[Steps[Any]], Any]
