@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from contextlib import closing
 from queue import SimpleQueue
 from typing import Any
 
@@ -69,11 +70,18 @@ def _do(
         nap = time.sleep if stopped is None else stopped.wait
         nap(wanted)
         return None
+    until = time.monotonic() + wanted.timeout_s
+    pieces: list[bytes] = []
     try:
-        answer = client.send(built(client, wanted))
+        # a time-out of httpx is for each read: this one is for the whole answer
+        with closing(client.send(built(client, wanted), stream=True)) as answer:
+            for piece in answer.iter_bytes():
+                pieces.append(piece)
+                if time.monotonic() > until:
+                    raise CutOff(f"no whole answer in {wanted.timeout_s:g} s")
     except ERRORS as error:
         raise fault_of(error) from error
-    return Answer(answer.status_code, answer.headers, answer.content)
+    return Answer(answer.status_code, answer.headers, b"".join(pieces))
 
 
 class _Stopped(Exception):
@@ -148,10 +156,9 @@ async def _ado(client: httpx2.AsyncClient, wanted: Call | float) -> Answer | Non
         await asyncio.sleep(wanted)
         return None
     try:
-        # a time-out of httpx is for each read: this one is for the whole answer
         answer = await asyncio.wait_for(client.send(built(client, wanted)), wanted.timeout_s + 1)
     except asyncio.TimeoutError as error:
-        raise CutOff(f"no answer in {wanted.timeout_s:g} s") from error
+        raise CutOff(f"no whole answer in {wanted.timeout_s:g} s") from error
     except ERRORS as error:
         raise fault_of(error) from error
     return Answer(answer.status_code, answer.headers, answer.content)

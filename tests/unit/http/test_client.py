@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
+import time
 
 import httpx2
 import pytest
@@ -92,6 +94,40 @@ def test_of_a_submit_of_unknown_outcome_the_ids_are_told_that_the_gateway_named(
     with pytest.raises(errors.OutcomeUnknown) as caught:
         made.submit("echo", timeout_s=0.2)
     assert caught.value.details["ids"] == [ID.format(1)]
+
+
+class Dripping(httpx2.SyncByteStream, httpx2.AsyncByteStream):
+    """An answer that comes byte by byte, and ends after some seconds if somebody waits for it."""
+
+    def __init__(self) -> None:
+        self.ended = False
+
+    def __iter__(self):
+        until = time.monotonic() + 5
+        while time.monotonic() < until:
+            time.sleep(0.01)
+            yield b" "
+        self.ended = True
+        yield json.dumps(view()).encode()
+
+    async def __aiter__(self):
+        for piece in self:
+            yield piece
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("verb", ["submit", "submit_many"])
+def test_the_time_of_a_submit_is_for_the_whole_answer(client, verb):
+    drips: list[Dripping] = []
+
+    def drip(request):
+        drips.append(Dripping())
+        return httpx2.Response(202, stream=drips[-1])
+
+    made, _ = client(by=drip)
+    with pytest.raises(errors.OutcomeUnknown):
+        getattr(made, verb)("echo", [1], timeout_s=0.3)
+    assert not any(one.ended for one in drips)
 
 
 @pytest.mark.parametrize(
