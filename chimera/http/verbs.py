@@ -109,11 +109,14 @@ class Api:
             raise problem(answer)
         return answer
 
-    def ask(self, call: Call, timeout_s: float, patient: bool = False) -> Steps[Answer]:
+    def ask(
+        self, call: Call, timeout_s: float, patient: bool = False, gone: bool = False
+    ) -> Steps[Answer]:
         """The answer to what may be asked twice; tried again until the time is over.
 
-        A full queue is waited for only if `patient`. Raises what the answer means; NotReady if the
-        gateway is not there: at once if it never was; OutcomeUnknown if it may have acted.
+        A full queue is waited for only if `patient`. Of what takes a thing away, `gone`, a second
+        try that finds none says that the first one did it. Raises what the answer means; NotReady
+        if the gateway is not there: at once if it never was; OutcomeUnknown if it may have acted.
         """
         until = time.monotonic() + timeout_s
         fault: ChimeraError
@@ -127,6 +130,8 @@ class Api:
                 fault, unsure = NotReady(str(error)), True
             except ChimeraError as error:
                 fault = error
+                if gone and unsure and isinstance(fault, NotFound):
+                    return Answer(204, {}, b"")
                 if isinstance(fault, OutcomeUnknown):
                     unsure = True
                     ids += fault.details.get("ids", ())
@@ -215,7 +220,8 @@ class Api:
 
     def discard(self, task_id: str) -> Steps[None]:
         """Give a dead letter up."""
-        yield from self.ask(Call("DELETE", _path(task_id, "/v1/dead-letters/")), ASK_TIMEOUT_S)
+        call = Call("DELETE", _path(task_id, "/v1/dead-letters/"))
+        yield from self.ask(call, ASK_TIMEOUT_S, gone=True)
 
     def page(
         self, type: str | None, state: str | None, tag: str | None, cursor: str | None, limit: int

@@ -206,3 +206,17 @@ def test_what_is_wrong_is_refused_before_it_is_sent(client, wrong):
     with pytest.raises(errors.InvalidRequest):
         wrong(made)
     assert not sent
+
+
+@pytest.mark.parametrize("answer", UNTOLD)
+def test_a_dead_letter_that_is_gone_after_an_answer_was_lost_was_given_up(client, answer):
+    made, sent = client(answer, problem(404, "not_found"))
+    made.discard(ID.format(0))
+    assert [one.method for one in sent] == ["DELETE", "DELETE"]
+
+
+@pytest.mark.parametrize("tries", [1, 2])
+def test_a_dead_letter_that_never_was_is_told(client, tries):
+    made, _ = client(*[problem(503, "not_ready")] * (tries - 1), problem(404, "not_found"))
+    with pytest.raises(errors.NotFound):
+        made.discard(ID.format(0))
