@@ -284,7 +284,7 @@ class Client:
         return run(self.http, self.api.types())
 
     def status(self) -> SwarmStatus:
-        """What is observed of the whole swarm."""
+        """What is observed of the whole swarm; `msgspec.UNSET` where the gateway does not say."""
         return status(run(self.http, self.api.tree()))
 
     def events(
