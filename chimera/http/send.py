@@ -127,8 +127,8 @@ class Threads:
             self._todo.put(None)
 
     def _work(self) -> None:
-        while (job := self._todo.get()) is not None:
-            index, steps = job
+        while (given := self._todo.get()) is not None:
+            index, steps = given
             try:
                 self._done.put((index, run(self._client, steps, self._stopped), None))
             except Exception as fault:
