@@ -62,9 +62,12 @@ def show(out: Output, status: SwarmStatus) -> None:
 
 
 def tree(status: SwarmStatus) -> Tree:
-    """The swarm as a tree: orchestrator, coordinators, leaders with shards, workers."""
+    """The swarm as a tree: orchestrator, coordinators, leaders with shards, workers.
+
+    Of a gateway's tree some is not known: `chimera.http.status`.
+    """
     state = "[green]ready[/]" if status.ready else f"[yellow]{escape(_waits(status))}[/]"
-    seen = status.observed_generation
+    seen = status.observed_generation or 0
     behind = f" [yellow]({seen} observed)[/]" if 0 < seen < status.generation else ""
     root = Tree(f"[bold]{escape(status.swarm)}[/] {state}, generation {status.generation}{behind}")
     process = status.process
@@ -85,7 +88,7 @@ _QUIET = {"Ready": "True", "Reconciled": "True", "Degraded": "False", "Paused": 
 
 def _notable(status: SwarmStatus) -> list[Condition]:
     """Conditions that a person would want to know of; faults are shown by themselves."""
-    found = (one for one in status.conditions if one.type != "Degraded")
+    found = (one for one in status.conditions or () if one.type != "Degraded")
     return [one for one in found if _QUIET.get(one.type) != one.status]
 
 
@@ -121,9 +124,10 @@ def _add_region(top: Tree, region: RegionReport, notable: list[Condition]) -> No
     )
     _add_faults(branch, region.faults)
     _add_conditions(branch, notable, region.coordinator)
-    counted = merge.totals(region.tally)
+    tally = region.tally or ()
+    counted = merge.totals(tally)
     done = ", ".join(f"{counted[name]:,} {name}" for name in _SHOWN if counted.get(name))
-    run = merge.latency(region.tally, "run", (0.5, 0.99))
+    run = merge.latency(tally, "run", (0.5, 0.99))
     if done and run:
         branch.add(f"{done}; a task takes {_span(run[0])}, 1 of 100 over {_span(run[1])}")
     for leader in region.leaders:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from contextlib import aclosing
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +14,13 @@ from chimera.client.bulk import Counts
 from chimera.client.listing import Page
 from chimera.client.many import Keys
 from chimera.client.swarm import type_name
-from chimera.errors import ChimeraError
 from chimera.http import bulk as bulks
 from chimera.http.bulk import IdempotencyKeys
 from chimera.http.events import Stream
+from chimera.http.reel import AsCompleted, InOrder, Reel, Told, value_of
 from chimera.http.send import ERRORS, LIMITS, arun, built, fault_of
 from chimera.http.status import status
-from chimera.http.verbs import SUBMIT_TIMEOUT_S, Api
+from chimera.http.verbs import SUBMIT_TIMEOUT_S, Api, Steps
 from chimera.http.wire import TENANT_HEADER, Answer, problem
 from chimera.store.protocol import TaskRecord
 from chimera.swarm.policy import TaskPolicy
@@ -28,9 +28,6 @@ from chimera.swarm.reports import SwarmStatus
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-#: results of a bulk that are asked for at once
-WINDOW = 16
 
 
 class AsyncHandle:
@@ -91,31 +88,14 @@ class AsyncBulk:
     async def results(
         self, timeout_s: float | None = None, return_exceptions: bool = False
     ) -> AsyncIterator[Any]:
-        until = None if timeout_s is None else time.monotonic() + timeout_s
-        for places in bulks.windows(len(self), WINDOW):
-            told = await asyncio.gather(*(self._one(index, until) for index in places))
-            for one in told:
-                yield bulks.value_of(one, return_exceptions)
+        async with aclosing(self._told(InOrder, timeout_s, return_exceptions)) as told:
+            async for _, value in told:
+                yield value
 
-    async def as_completed(
+    def as_completed(
         self, timeout_s: float | None = None, return_exceptions: bool = False
     ) -> AsyncIterator[tuple[int, Any]]:
-        until = None if timeout_s is None else time.monotonic() + timeout_s
-        rest = iter(range(len(self)))
-        asked: dict[asyncio.Task[tuple[Any, ChimeraError | None]], int] = {}
-        try:
-            while True:
-                while len(asked) < WINDOW and (index := next(rest, None)) is not None:
-                    asked[asyncio.create_task(self._one(index, until))] = index
-                if not asked:
-                    return
-                done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
-                for one in done:
-                    place = asked.pop(one)
-                    yield place, bulks.value_of(one.result(), return_exceptions)
-        finally:
-            for one in asked:
-                one.cancel()
+        return self._told(AsCompleted, timeout_s, return_exceptions)
 
     async def wait(self, timeout_s: float | None = None) -> Counts:
         async for _ in self.as_completed(timeout_s, return_exceptions=True):
@@ -126,16 +106,25 @@ class AsyncBulk:
         """Tasks by state, as far as this handle has heard."""
         return self.tasks.counts()
 
-    async def _one(self, index: int, until: float | None) -> tuple[Any, ChimeraError | None]:
-        left = None if until is None else max(until - time.monotonic(), 0.0)
-        client = self._client
+    async def _told(
+        self, kind: type[Reel], timeout_s: float | None, keep: bool
+    ) -> AsyncGenerator[tuple[int, Any], None]:
+        reel = kind(self._client.api, self.tasks, timeout_s)
+        asked: set[asyncio.Task[tuple[int, Told]]] = set()
         try:
-            value = await arun(client.http, client.api.result(self.tasks.id(index), left))
-        except ChimeraError as fault:
-            self.tasks.heard(index, fault)
-            return None, fault
-        self.tasks.heard(index, None)
-        return value, None
+            while not reel.over:
+                asked |= {asyncio.create_task(self._ask(*one)) for one in reel.asks()}
+                done, asked = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+                for one in done:
+                    for index, told in reel.heard(*one.result()):
+                        yield index, value_of(told, keep)
+        finally:
+            for one in asked:
+                one.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+
+    async def _ask(self, index: int, steps: Steps[Told]) -> tuple[int, Told]:
+        return index, await arun(self._client.http, steps)
 
 
 class AsyncClient:

@@ -18,7 +18,6 @@ from chimera.errors import (
     NotReady,
     OutcomeUnknown,
     TaskError,
-    WaitTimeout,
 )
 from chimera.http.verbs import (
     FULL,
@@ -306,18 +305,3 @@ def _of(keys: Keys | IdempotencyKeys, payload: Any, index: int) -> str:
     if index >= len(keys):
         raise InvalidRequest(f"{len(keys)} texts as keys are fewer than the payloads")
     return keys[index]
-
-
-def value_of(told: tuple[Any, ChimeraError | None], keep: bool) -> Any:
-    """A result; or its error, raised unless errors are kept as values."""
-    value, fault = told
-    if fault is None:
-        return value
-    if keep and not isinstance(fault, WaitTimeout):
-        return fault
-    raise fault
-
-
-def windows(count: int, size: int) -> Iterator[range]:
-    """The places of a bulk, so many at a time."""
-    return (range(start, min(start + size, count)) for start in range(0, count, size))

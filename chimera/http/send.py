@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import Callable
+from contextlib import closing
+from queue import SimpleQueue
 from typing import Any
 
 import httpx2
@@ -43,13 +45,13 @@ def fault_of(error: Exception) -> Exception:
 ERRORS = (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError)
 
 
-def run(client: httpx2.Client, steps: Steps[T]) -> T:
-    """Do the steps in this thread."""
+def run(client: httpx2.Client, steps: Steps[T], stopped: threading.Event | None = None) -> T:
+    """Do the steps in this thread. Raises _Stopped between two of them."""
     try:
         wanted = next(steps)
         while True:
             try:
-                answer = _do(client, wanted)
+                answer = _do(client, wanted, stopped)
             except (Unreached, CutOff, ChimeraError) as fault:
                 wanted = steps.throw(fault)
             else:
@@ -59,15 +61,78 @@ def run(client: httpx2.Client, steps: Steps[T]) -> T:
         return value
 
 
-def _do(client: httpx2.Client, wanted: Call | float) -> Answer | None:
+def _do(
+    client: httpx2.Client, wanted: Call | float, stopped: threading.Event | None
+) -> Answer | None:
+    if stopped is not None and stopped.is_set():
+        raise _Stopped
     if not isinstance(wanted, Call):
-        time.sleep(wanted)
+        nap = time.sleep if stopped is None else stopped.wait
+        nap(wanted)
         return None
+    until = time.monotonic() + wanted.timeout_s
+    pieces: list[bytes] = []
     try:
-        answer = client.send(built(client, wanted))
+        # a time-out of httpx is for each read: this one is for the whole answer
+        with closing(client.send(built(client, wanted), stream=True)) as answer:
+            for piece in answer.iter_bytes():
+                pieces.append(piece)
+                if time.monotonic() > until:
+                    raise CutOff(f"no whole answer in {wanted.timeout_s:g} s")
     except ERRORS as error:
         raise fault_of(error) from error
-    return Answer(answer.status_code, answer.headers, answer.content)
+    return Answer(answer.status_code, answer.headers, b"".join(pieces))
+
+
+class _Stopped(Exception):
+    """Nobody wants to know any more."""
+
+
+class Threads:
+    """Does steps beside the caller, who may leave at any time: what is under way is not waited for.
+
+    Its threads end after the request that they are at, and do not hold up the end of the process.
+    """
+
+    def __init__(self, client: httpx2.Client) -> None:
+        self._client = client
+        self._todo: SimpleQueue[tuple[int, Steps[Any]] | None] = SimpleQueue()
+        self._done: SimpleQueue[tuple[int, Any, Exception | None]] = SimpleQueue()
+        self._stopped = threading.Event()
+        self._threads = self._busy = 0
+
+    def begin(self, index: int, steps: Steps[Any]) -> None:
+        """Have them done."""
+        self._busy += 1
+        if self._busy > self._threads:
+            self._threads += 1
+            threading.Thread(target=self._work, name="chimera-http", daemon=True).start()
+        self._todo.put((index, steps))
+
+    def next(self) -> tuple[int, Any]:
+        """Wait for steps that were done; what came of them, with their index. Raises what they do.
+
+        Of no use if none were begun.
+        """
+        index, value, fault = self._done.get()
+        self._busy -= 1
+        if fault is not None:
+            raise fault
+        return index, value
+
+    def stop(self) -> None:
+        """Do no more."""
+        self._stopped.set()
+        for _ in range(self._threads):
+            self._todo.put(None)
+
+    def _work(self) -> None:
+        while (given := self._todo.get()) is not None:
+            index, steps = given
+            try:
+                self._done.put((index, run(self._client, steps, self._stopped), None))
+            except Exception as fault:
+                self._done.put((index, None, fault))
 
 
 async def arun(client: httpx2.AsyncClient, steps: Steps[T]) -> T:
@@ -91,13 +156,9 @@ async def _ado(client: httpx2.AsyncClient, wanted: Call | float) -> Answer | Non
         await asyncio.sleep(wanted)
         return None
     try:
-        # a time-out of httpx is for each read: this one is for the whole answer
         answer = await asyncio.wait_for(client.send(built(client, wanted)), wanted.timeout_s + 1)
     except asyncio.TimeoutError as error:
-        raise CutOff(f"no answer in {wanted.timeout_s:g} s") from error
+        raise CutOff(f"no whole answer in {wanted.timeout_s:g} s") from error
     except ERRORS as error:
         raise fault_of(error) from error
     return Answer(answer.status_code, answer.headers, answer.content)
-
-
-Runner = Callable[[Steps[Any]], Any]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +14,11 @@ from chimera.client.bulk import Counts
 from chimera.client.listing import Page
 from chimera.client.many import Keys
 from chimera.client.swarm import type_name
-from chimera.errors import ChimeraError
 from chimera.http import bulk as bulks
 from chimera.http.bulk import IdempotencyKeys
 from chimera.http.events import Stream
-from chimera.http.send import ERRORS, LIMITS, built, fault_of, run
+from chimera.http.reel import AsCompleted, InOrder, Reel, value_of
+from chimera.http.send import ERRORS, LIMITS, Threads, built, fault_of, run
 from chimera.http.status import status
 from chimera.http.verbs import SUBMIT_TIMEOUT_S, Api
 from chimera.http.wire import TENANT_HEADER, Answer, problem
@@ -29,9 +28,6 @@ from chimera.swarm.reports import SwarmStatus
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-#: results of a bulk that are asked for at once
-WINDOW = 16
 
 
 class Handle:
@@ -114,38 +110,15 @@ class Bulk:
         `return_exceptions` the error is yielded in its place. Raises WaitTimeout when not all are
         there `timeout_s` seconds after the first was asked for.
         """
-        until = None if timeout_s is None else time.monotonic() + timeout_s
-        with ThreadPoolExecutor(WINDOW, "chimera-http") as pool:
-            window: deque[Future[Any]] = deque()
-            try:
-                for index in range(len(self)):
-                    window.append(pool.submit(self._one, index, until))
-                    if len(window) == WINDOW:
-                        yield bulks.value_of(window.popleft().result(), return_exceptions)
-                while window:
-                    yield bulks.value_of(window.popleft().result(), return_exceptions)
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        with closing(self._told(InOrder, timeout_s, return_exceptions)) as told:
+            for _, value in told:
+                yield value
 
     def as_completed(
         self, timeout_s: float | None = None, return_exceptions: bool = False
     ) -> Iterator[tuple[int, Any]]:
         """(place among the payloads, result) of each task, as they end; else like `results`."""
-        until = None if timeout_s is None else time.monotonic() + timeout_s
-        rest = iter(range(len(self)))
-        with ThreadPoolExecutor(WINDOW, "chimera-http") as pool:
-            asked: dict[Future[Any], int] = {}
-            try:
-                while True:
-                    while len(asked) < WINDOW and (index := next(rest, None)) is not None:
-                        asked[pool.submit(self._one, index, until)] = index
-                    if not asked:
-                        return
-                    for done in wait(asked, return_when=FIRST_COMPLETED).done:
-                        place = asked.pop(done)
-                        yield place, bulks.value_of(done.result(), return_exceptions)
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        return self._told(AsCompleted, timeout_s, return_exceptions)
 
     def wait(self, timeout_s: float | None = None) -> Counts:
         """Wait until all tasks have ended, however. Raises WaitTimeout."""
@@ -157,16 +130,19 @@ class Bulk:
         """Tasks by state, as far as this handle has heard: `wait` and the streams make it hear."""
         return self.tasks.counts()
 
-    def _one(self, index: int, until: float | None) -> tuple[Any, ChimeraError | None]:
-        left = None if until is None else max(until - time.monotonic(), 0.0)
+    def _told(
+        self, kind: type[Reel], timeout_s: float | None, keep: bool
+    ) -> Generator[tuple[int, Any], None, None]:
+        reel = kind(self._client.api, self.tasks, timeout_s)
+        threads = Threads(self._client.http)
         try:
-            client = self._client
-            value = run(client.http, client.api.result(self.tasks.id(index), left))
-        except ChimeraError as fault:
-            self.tasks.heard(index, fault)
-            return None, fault
-        self.tasks.heard(index, None)
-        return value, None
+            while not reel.over:
+                for index, steps in reel.asks():
+                    threads.begin(index, steps)
+                for index, told in reel.heard(*threads.next()):
+                    yield index, value_of(told, keep)
+        finally:
+            threads.stop()
 
 
 class Client:
@@ -308,7 +284,7 @@ class Client:
         return run(self.http, self.api.types())
 
     def status(self) -> SwarmStatus:
-        """What is observed of the whole swarm."""
+        """What is observed of the whole swarm; `msgspec.UNSET` where the gateway does not say."""
         return status(run(self.http, self.api.tree()))
 
     def events(

@@ -109,11 +109,14 @@ class Api:
             raise problem(answer)
         return answer
 
-    def ask(self, call: Call, timeout_s: float, patient: bool = False) -> Steps[Answer]:
+    def ask(
+        self, call: Call, timeout_s: float, patient: bool = False, gone: bool = False
+    ) -> Steps[Answer]:
         """The answer to what may be asked twice; tried again until the time is over.
 
-        A full queue is waited for only if `patient`. Raises what the answer means; NotReady if the
-        gateway is not there: at once if it never was; OutcomeUnknown if it may have acted.
+        A full queue is waited for only if `patient`. Of what takes a thing away, `gone`, a second
+        try that finds none says that the first one did it. Raises what the answer means; NotReady
+        if the gateway is not there: at once if it never was; OutcomeUnknown if it may have acted.
         """
         until = time.monotonic() + timeout_s
         fault: ChimeraError
@@ -127,6 +130,8 @@ class Api:
                 fault, unsure = NotReady(str(error)), True
             except ChimeraError as error:
                 fault = error
+                if gone and unsure and isinstance(fault, NotFound):
+                    return Answer(204, {}, b"")
                 if isinstance(fault, OutcomeUnknown):
                     unsure = True
                     ids += fault.details.get("ids", ())
@@ -165,16 +170,22 @@ class Api:
         record = (yield from self.view(task_id)).record()
         return record if payload else replace(record, payload=None, body=None)
 
+    def look(self, task_id: str, wait_s: float, until: float) -> Steps[View]:
+        """A task once it has ended, or as it is after so many seconds.
+
+        A gateway that is gone is waited for until then, a time of `time.monotonic()`.
+        """
+        left_s = max(until - time.monotonic(), 0.0)
+        wait_s = min(wait_s, left_s)
+        call = Call("GET", _path(task_id), {"wait": round(wait_s, 3)}, timeout_s=wait_s + GRACE_S)
+        found: View = decode((yield from self.ask(call, left_s + GRACE_S)), View)
+        return found
+
     def ended(self, task_id: str, timeout_s: float | None) -> Steps[View]:
         """Wait for a task's end. Raises WaitTimeout."""
         until = time.monotonic() + (FOREVER if timeout_s is None else timeout_s)
         while True:
-            left = until - time.monotonic()
-            wait_s = max(min(left, WAIT_S), 0.0)
-            call = Call("GET", _path(task_id), {"wait": round(wait_s, 3)}, None, {},
-                        wait_s + GRACE_S)  # fmt: skip
-            answer = yield from self.ask(call, max(left, 0.0) + GRACE_S)
-            found: View = decode(answer, View)
+            found = yield from self.look(task_id, WAIT_S, until)
             if found.ended:
                 return found
             if time.monotonic() >= until:
@@ -182,7 +193,10 @@ class Api:
 
     def result(self, task_id: str, timeout_s: float | None) -> Steps[Any]:
         """A task's result. Raises TaskFailed, TaskCancelled, TaskExpired, WaitTimeout."""
-        view = yield from self.ended(task_id, timeout_s)
+        return (yield from self.value((yield from self.ended(task_id, timeout_s))))
+
+    def value(self, view: View) -> Steps[Any]:
+        """The result of a task that has ended. Raises TaskFailed, TaskCancelled, TaskExpired."""
         told = view.outcome()
         error = told.error()
         if error is not None:
@@ -206,7 +220,8 @@ class Api:
 
     def discard(self, task_id: str) -> Steps[None]:
         """Give a dead letter up."""
-        yield from self.ask(Call("DELETE", _path(task_id, "/v1/dead-letters/")), ASK_TIMEOUT_S)
+        call = Call("DELETE", _path(task_id, "/v1/dead-letters/"))
+        yield from self.ask(call, ASK_TIMEOUT_S, gone=True)
 
     def page(
         self, type: str | None, state: str | None, tag: str | None, cursor: str | None, limit: int

@@ -14,17 +14,17 @@ from tests.unit.http.kit import URL
 
 @pytest.fixture(params=["blocks", "is asynchronous"])
 def client(request):
-    """Makes a client whose gateway gives these answers in turn; and what was sent to it."""
+    """Makes a client whose gateway answers so in turn, or always `by` one; and what it got."""
     loop = asyncio.new_event_loop()
 
-    def make(*answers, tenant: str = "default"):
+    def make(*answers, by=None, tenant: str = "default"):
         sent: list[httpx2.Request] = []
         left = iter(answers)
 
         def answer(request: httpx2.Request) -> httpx2.Response:
             request.read()
             sent.append(request)
-            one = next(left)
+            one = by or next(left)
             if isinstance(one, Exception):
                 raise one
             return one(request) if callable(one) else one

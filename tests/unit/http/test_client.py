@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
+import time
 
 import httpx2
 import pytest
@@ -94,6 +96,40 @@ def test_of_a_submit_of_unknown_outcome_the_ids_are_told_that_the_gateway_named(
     assert caught.value.details["ids"] == [ID.format(1)]
 
 
+class Dripping(httpx2.SyncByteStream, httpx2.AsyncByteStream):
+    """An answer that comes byte by byte, and ends after some seconds if somebody waits for it."""
+
+    def __init__(self) -> None:
+        self.ended = False
+
+    def __iter__(self):
+        until = time.monotonic() + 5
+        while time.monotonic() < until:
+            time.sleep(0.01)
+            yield b" "
+        self.ended = True
+        yield json.dumps(view()).encode()
+
+    async def __aiter__(self):
+        for piece in self:
+            yield piece
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("verb", ["submit", "submit_many"])
+def test_the_time_of_a_submit_is_for_the_whole_answer(client, verb):
+    drips: list[Dripping] = []
+
+    def drip(request):
+        drips.append(Dripping())
+        return httpx2.Response(202, stream=drips[-1])
+
+    made, _ = client(by=drip)
+    with pytest.raises(errors.OutcomeUnknown):
+        getattr(made, verb)("echo", [1], timeout_s=0.3)
+    assert not any(one.ended for one in drips)
+
+
 @pytest.mark.parametrize(
     "refused",
     [lambda _: problem(422, "deadline_passed"), lambda _: problem(404, "unknown_task_type"),
@@ -170,3 +206,17 @@ def test_what_is_wrong_is_refused_before_it_is_sent(client, wrong):
     with pytest.raises(errors.InvalidRequest):
         wrong(made)
     assert not sent
+
+
+@pytest.mark.parametrize("answer", UNTOLD)
+def test_a_dead_letter_that_is_gone_after_an_answer_was_lost_was_given_up(client, answer):
+    made, sent = client(answer, problem(404, "not_found"))
+    made.discard(ID.format(0))
+    assert [one.method for one in sent] == ["DELETE", "DELETE"]
+
+
+@pytest.mark.parametrize("tries", [1, 2])
+def test_a_dead_letter_that_never_was_is_told(client, tries):
+    made, _ = client(*[problem(503, "not_ready")] * (tries - 1), problem(404, "not_found"))
+    with pytest.raises(errors.NotFound):
+        made.discard(ID.format(0))
