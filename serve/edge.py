@@ -1,4 +1,4 @@
-"""The outermost layer: limits on headers, bodies and time, and the draining door."""
+"""The outermost layer: limits on headers, bodies and time."""
 
 from __future__ import annotations
 

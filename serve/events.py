@@ -15,7 +15,7 @@ from fastapi.responses import StreamingResponse
 
 from chimera.client import AsyncSwarm
 from chimera.errors import InvalidRequest, Overloaded, Unavailable
-from chimera.serve.gateway import SwarmDep
+from chimera.serve.gateway import Gateway, GatewayDep, SwarmDep
 from chimera.serve.models import view
 from chimera.serve.replies import PROBLEMS
 from chimera.store.protocol import TaskRecord
@@ -45,6 +45,7 @@ _EXAMPLE = 'id: gQBk\nevent: task.succeeded\ndata: {"id":"4a57e9c5-…","state":
 )
 async def events(
     swarm: SwarmDep,
+    gateway: GatewayDep,
     request: Request,
     last_event_id: Annotated[
         str | None, Header(max_length=20_000, description="Go on after this event.")
@@ -56,13 +57,14 @@ async def events(
 ) -> StreamingResponse:
     """An event for each of the tenant's tasks that ends: `task.succeeded`, `task.failed`, …
 
-    At least once: after a cut, `Last-Event-ID` may bring the last few again.
+    At least once: after a cut, `Last-Event-ID` may bring the last few again. A stream ends when its
+    replica is replaced: another one goes on with it.
     """
     if _streams >= STREAMS_MAX:
         raise Overloaded(f"{STREAMS_MAX} streams are open already", retry_after=5.0)
     marks = await _begin(swarm, last_event_id)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    stream = _stream(swarm, request, marks, type, for_s)
+    stream = _stream(swarm, gateway, request, marks, type, for_s)
     return StreamingResponse(stream, media_type=MEDIA_TYPE, headers=headers)
 
 
@@ -80,16 +82,17 @@ async def _begin(swarm: AsyncSwarm, last: str | None) -> dict[int, int]:
 
 
 async def _stream(
-    swarm: AsyncSwarm, request: Request, marks: dict[int, int], type: str | None,
-    for_s: float | None,
+    swarm: AsyncSwarm, gateway: Gateway, request: Request, marks: dict[int, int],
+    type: str | None, for_s: float | None,
 ) -> AsyncIterator[bytes]:  # fmt: skip
     global _streams
     _streams += 1
     until = None if for_s is None else time.monotonic() + for_s
     told_at = time.monotonic()
     try:
-        yield b"retry: 1000\n\n"
-        while not await request.is_disconnected():
+        # whoever is cut off before the first event must know after what to go on, too
+        yield f"retry: 1000\nid: {_format(marks)}\n\n".encode()
+        while not (gateway.draining or await request.is_disconnected()):
             idle = True
             for shard, mark in tuple(marks.items()):
                 try:

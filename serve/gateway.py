@@ -47,12 +47,14 @@ class Limits:
 class Gateway:
     """The swarm behind a replica's routes."""
 
-    def __init__(self, swarm: str, limits: Limits | None = None) -> None:
+    def __init__(
+        self, swarm: str, limits: Limits | None = None, drains: Callable[[], bool] = lambda: False
+    ) -> None:
+        """`drains` tells whether the replica is being taken away: it must not wait for anything."""
         self.name = names.check(swarm)
         self.limits = limits or Limits()
-        self.since = time.time()
         self.health = Memory()
-        self.draining = False
+        self._drains = drains
         self._client: AsyncSwarm | None = None
         self._status: SwarmStatus | None = None
         self._status_at = float("-inf")
@@ -67,8 +69,12 @@ class Gateway:
         """Whether it is connected to the swarm."""
         return self._client is not None
 
+    @property
+    def draining(self) -> bool:
+        """Whether it is being taken away, and only ends what it has begun."""
+        return self._drains()
+
     async def close(self) -> None:
-        self.draining = True
         if self._client is not None:
             await self._client.close()
 

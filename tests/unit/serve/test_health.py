@@ -13,7 +13,8 @@ from tests.unit.serve.test_checks import STATUS, with_leader
 
 @pytest.fixture
 def gateway(monkeypatch):
-    found = Gateway("healthy")
+    found = Gateway("healthy", drains=lambda: found.is_draining)
+    found.is_draining = False
 
     async def nothing():
         pass
@@ -51,7 +52,7 @@ def test_a_parameter_that_is_there_twice_is_refused_unless_it_is_a_list(http):
 
 def test_a_replica_that_drains_is_alive_and_not_ready(http, gateway):
     assert http.get("/readyz").status_code == 200
-    gateway.draining = True
+    gateway.is_draining = True
     answer = http.get("/readyz")
     assert (answer.status_code, failing(answer)) == (503, ["gateway"])
     assert answer.headers["retry-after"]
