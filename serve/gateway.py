@@ -13,7 +13,7 @@ from fastapi import Depends, Header, Request
 
 from chimera import names
 from chimera.actors.access import CALL_S, status
-from chimera.actors.cluster import Cluster
+from chimera.actors.cluster import Cluster, Silent
 from chimera.client import AsyncSwarm, connect_async
 from chimera.errors import InvalidRequest, NotReady
 from chimera.serve.checks import Memory
@@ -56,9 +56,8 @@ class Gateway:
         self.health = Memory()
         self._drains = drains
         self._client: AsyncSwarm | None = None
-        self._status: SwarmStatus | None = None
-        self._status_at = float("-inf")
-        self._asking = asyncio.Lock()
+        self._asked: asyncio.Future[SwarmStatus] | None = None
+        self._answered_at = float("inf")  #: inf: not yet
 
     async def open(self) -> None:
         """Connect to the swarm. Raises what `connect` raises."""
@@ -87,14 +86,26 @@ class Gateway:
         except ValueError as fault:
             raise InvalidRequest(f"{TENANT_HEADER}: {fault}") from fault
 
-    async def status(self) -> SwarmStatus:
-        """What is observed of the whole swarm; those who ask at once share an answer."""
-        async with self._asking:
-            if self._status is None or time.monotonic() - self._status_at > STATUS_S:
-                ask = partial(status, self.name, timeout_s=CALL_S)
-                self._status = await _elsewhere(ask)
-                self._status_at = time.monotonic()
-            return self._status
+    async def status(self, timeout_s: float = CALL_S) -> SwarmStatus:
+        """What is observed of the whole swarm.
+
+        Those who ask at once share one call, and its answer or fault is also that of whoever asks
+        within `STATUS_S` of it. Raises what `access.status` raises, Silent after `timeout_s`.
+        """
+        if self._asked is None or time.monotonic() - self._answered_at > STATUS_S:
+            self._answered_at = float("inf")
+            self._asked = _elsewhere(partial(status, self.name, timeout_s=CALL_S))
+            self._asked.add_done_callback(self._answered)
+        asked = self._asked
+        done, _ = await asyncio.wait([asked], timeout=timeout_s)
+        if not done:
+            raise Silent(f"no answer of the orchestrator in {timeout_s:g} s")
+        return asked.result()
+
+    def _answered(self, asked: asyncio.Future[SwarmStatus]) -> None:
+        self._answered_at = time.monotonic()
+        if not asked.cancelled():
+            asked.exception()  # all who asked may have gone: nobody else looks at it then
 
     async def orchestrator(self, call: Callable[[Any], Any], timeout_s: float) -> Any:
         """Call the orchestrator. Raises what it raises, Unavailable if it does not answer."""
@@ -114,12 +125,12 @@ class Gateway:
         return cluster.call(call(handle), timeout_s)
 
 
-async def _elsewhere(ask: Callable[[], T]) -> T:
+def _elsewhere(ask: Callable[[], T]) -> asyncio.Future[T]:
     """Ask Ray in a thread, and in no request's context: its end would cancel the call (ray#52476).
 
     That is what `asyncio.to_thread` would do.
     """
-    return await asyncio.get_running_loop().run_in_executor(None, ask)
+    return asyncio.get_running_loop().run_in_executor(None, ask)
 
 
 def _nothing() -> None:

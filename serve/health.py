@@ -18,6 +18,9 @@ from chimera.serve.versions import own_version
 
 router = APIRouter(tags=["health"], responses=PROBLEMS)
 
+#: for the orchestrator to answer: a probe that has 3 s must still hear what is wrong, seconds
+ANSWER_S = 2.0
+
 
 def gateway_checks(gateway: Gateway) -> Iterator[Check]:
     """What the replica knows of itself."""
@@ -33,7 +36,7 @@ async def looked(gateway: Gateway, tier: Tier | None = None) -> Health:
     """All checks, or those of a tier, made now."""
     checks = list(gateway_checks(gateway))
     try:
-        checks += swarm_checks(await gateway.status())
+        checks += swarm_checks(await gateway.status(ANSWER_S))
     except ChimeraError as fault:
         checks.append(
             Check(name="orchestrator", tier="orchestrator", ok=False, saw=f"{fault.code}: {fault}")

@@ -19,7 +19,7 @@ def gateway(monkeypatch):
     async def nothing():
         pass
 
-    async def status():
+    async def status(timeout_s):
         if isinstance(found.status_is, Exception):
             raise found.status_is
         return found.status_is
