@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 from chimera.errors import NotReady
 from chimera.serve.app import build
 from chimera.serve.gateway import Gateway
-from tests.unit.serve.test_checks import STATUS, with_leader
+from tests.unit.serve.test_checks import FULL, STATUS, with_leader
 
 
 @pytest.fixture
@@ -67,9 +67,11 @@ def test_without_an_orchestrator_it_is_not_ready_and_says_why(http, gateway):
 
 
 def test_checks_are_left_out_by_name_and_never_all_of_them(http, gateway):
-    gateway.status_is = with_leader(faults=("shard 0 cannot write: full",))
+    gateway.status_is = with_leader(faults=(FULL,), store_faults=(FULL,))
     store = "store/leader/local/0"
     assert failing(http.get("/readyz")) == [store]
+    assert http.get("/health/orchestrator").status_code == 200
+    assert http.get(f"/readyz?exclude={store}").status_code == 200
     answer = http.get(f"/readyz?verbose&exclude={store}&exclude=shard/0")
     assert answer.status_code == 200
     names = {check["name"] for check in answer.json()["checks"]}
