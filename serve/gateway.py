@@ -42,6 +42,7 @@ class Limits:
     idle_s: float = 30.0  #: between two pieces of a body
     body_s: float = 120.0  #: for a whole body, bulks aside
     wait_max_s: float = 60.0  #: that a request may wait for a task's end
+    waits: int = 500  #: requests that wait at once: what asks for less must still get in
 
 
 class Gateway:
@@ -54,6 +55,7 @@ class Gateway:
         self.name = names.check(swarm)
         self.limits = limits or Limits()
         self.health = Memory()
+        self.waits = 0  #: requests that wait for a task's end
         self._drains = drains
         self._client: AsyncSwarm | None = None
         self._asked: asyncio.Future[SwarmStatus] | None = None
@@ -72,6 +74,11 @@ class Gateway:
     def draining(self) -> bool:
         """Whether it is being taken away, and only ends what it has begun."""
         return self._drains()
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether one more request may wait for a task's end."""
+        return self.waits < self.limits.waits and not self.draining
 
     async def close(self) -> None:
         if self._client is not None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from chimera.errors import ChimeraError
 from chimera.serve.checks import Check, Health, Tier, swarm_checks
 from chimera.serve.gateway import Gateway, GatewayDep
-from chimera.serve.replies import PROBLEMS
+from chimera.serve.replies import PLAIN, PROBLEMS
 from chimera.serve.versions import own_version
 
 router = APIRouter(tags=["health"], responses=PROBLEMS)
@@ -66,7 +66,11 @@ Verbose = Annotated[
     str | None, Query(description="Tell each check, also of what is well.", max_length=10)
 ]
 _NOT: dict[int | str, dict[str, Any]] = {
-    503: {"model": Health, "description": "Not so: the checks say why."}
+    503: {
+        "model": Health,
+        "description": "Not so: the checks say why; as plain text: the proxy's queue is full.",
+        "content": PLAIN,
+    }
 }
 
 

@@ -43,6 +43,7 @@ from chimera.http.wire import (
     View,
     decode,
     problem,
+    retry_after,
 )
 from chimera.store.protocol import TaskRecord
 from chimera.swarm.policy import TaskPolicy
@@ -160,6 +161,8 @@ class Api:
                 return found
             if time.monotonic() >= until:
                 raise WaitTimeout(f"task {task_id} is not done yet", id=task_id)
+            if pause_s := retry_after(answer.headers):  # where many wait, not everybody can
+                yield min(pause_s, max(until - time.monotonic(), 0.0))
 
     def result(self, task_id: str, timeout_s: float | None) -> Steps[Any]:
         """A task's result. Raises TaskFailed, TaskCancelled, TaskExpired, WaitTimeout."""
