@@ -177,7 +177,7 @@ class Loop:
 
 
 def _with_fault(report: RegionReport, fault: str) -> RegionReport:
-    return replace(report, faults=(*report.faults, fault))
+    return replace(report, faults=(*report.faults, fault), own_faults=(fault,))
 
 
 def _gist(report: RegionReport) -> tuple[Any, ...]:

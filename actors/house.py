@@ -24,6 +24,7 @@ ARCHIVE_S = 60.0
 ARCHIVE_ROWS = 100
 #: between two looks at objects, seconds
 OBJECTS_S = 600.0
+_WRITE = "write"
 
 
 class House:
@@ -42,13 +43,18 @@ class House:
         self._faults: set[str] = set()
         threading.Thread(target=self._run, name="house", daemon=True).start()
 
+    @staticmethod
+    def is_store(key: str) -> bool:
+        """Whether the fault that is shown under a key is that a journal cannot be written."""
+        return key.startswith(f"{_WRITE}-")
+
     def _run(self) -> None:
         while True:
             time.sleep(SWEEP_S)
             owned = self._shards.owned()
             for shard in owned:
                 self._try("archive", "cannot archive", shard, self._keep)
-                self._try("write", "cannot write", shard, _sweep)
+                self._try(_WRITE, "cannot write", shard, _sweep)
             if time.monotonic() - self._looked_at >= OBJECTS_S:
                 self._looked_at = time.monotonic()
                 for shard in owned:

@@ -257,7 +257,7 @@ class Leader:
         with self._reporting:  # a later number must not come with older counts
             number = next(self._numbers)
             state = self._loop.machine.state
-            counters = dict(state.counters)
+            counters, faults = dict(state.counters), dict(self._faults)
             age = 0.0 if state.oldest is None else max(time.monotonic() - state.oldest, 0.0)
             latency = self._latency()
             workers = self._pool.infos()
@@ -273,7 +273,7 @@ class Leader:
             shards=self._shards.infos(self._open_tasks),
             workers=workers,
             counters=counters,
-            faults=(*self._faults.values(), *state.faults.values()),
+            faults=(*faults.values(), *state.faults.values()),
             lag_ms=self._loop.lag_ms,
             incarnation=self._incarnation,
             number=number,
@@ -286,6 +286,7 @@ class Leader:
             exemplars=dict(state.exemplars),
             roster=roster,
             brand=state.incarnation,
+            store_faults=tuple(v for key, v in faults.items() if self._house.is_store(key)),
         )
 
     def _latency(self) -> dict[str, bytes]:

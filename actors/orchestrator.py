@@ -112,7 +112,7 @@ class Orchestrator:
         with self._lock:
             machine = self._opened()
             children = machine.children.values()
-            faults = machine.faults()
+            own = (self._store_fault,) if self._store_fault else ()
             now = time.monotonic()
             machine.look(now)
             return SwarmStatus(
@@ -128,7 +128,9 @@ class Orchestrator:
                 since=_unix_ms() - round((time.monotonic() - machine.ready_since) * 1000),
                 waiting_for=machine.waiting_for(),
                 stopping=bool(machine.stopping),
-                faults=(*faults, self._store_fault) if self._store_fault else faults,
+                faults=(*machine.faults(), *own),
+                own_faults=own,
+                children=view.children(machine, now),
                 observed_generation=view.observed_generation(machine),
                 conditions=machine.conditions.told(now, _unix_ms()),
                 pending=view.pending(machine),

@@ -43,10 +43,25 @@ class Gateway:
     """A replica of the gateway."""
 
     def __init__(self, swarm: str) -> None:
-        self._gateway = Behind(swarm)
+        self._gateway = Behind(swarm, drains=_drains)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return build(self._gateway)
+
+
+def _drains() -> bool:
+    """Whether Serve takes this replica away.
+
+    Serve's hook for that, `__del__`, is called only when the requests in hand have ended and none
+    is served any more, and asking its controller would be a call each time. Its object beside ours
+    in this process knows it from the first moment. That one is private to Serve: where it is not as
+    expected a replica that drains looks like any other, which Serve itself still treats rightly.
+    """
+    try:
+        [beside] = ray._private.worker.global_worker.actors.values()
+        return beside._replica_impl._shutting_down is True
+    except (AttributeError, ValueError):
+        return False
 
 
 def application(swarm: str) -> str:

@@ -15,7 +15,7 @@ from fastapi.responses import StreamingResponse
 
 from chimera.client import AsyncSwarm
 from chimera.errors import InvalidRequest, Unavailable
-from chimera.serve.gateway import GatewayDep, SwarmDep
+from chimera.serve.gateway import Gateway, GatewayDep, SwarmDep
 from chimera.serve.models import view
 from chimera.serve.places import Placed
 from chimera.serve.replies import PROBLEMS
@@ -69,11 +69,12 @@ async def events(
 ) -> StreamingResponse:
     """An event for each of the tenant's tasks that ends: `task.succeeded`, `task.failed`, …
 
-    At least once: after a cut, `Last-Event-ID` may bring the last few again.
+    At least once: after a cut, `Last-Event-ID` may bring the last few again. A stream ends when its
+    replica is replaced: another one goes on with it.
     """
     marks = await _begin(swarm, last_event_id)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    stream = _stream(swarm, request, marks, type, for_s)
+    stream = _stream(swarm, gateway, request, marks, type, for_s)
     return Placed(gateway.streams, stream, media_type=MEDIA_TYPE, headers=headers)
 
 
@@ -91,13 +92,14 @@ async def _begin(swarm: AsyncSwarm, last: str | None) -> dict[int, int]:
 
 
 async def _stream(
-    swarm: AsyncSwarm, request: Request, marks: dict[int, int], type: str | None,
-    for_s: float | None,
+    swarm: AsyncSwarm, gateway: Gateway, request: Request, marks: dict[int, int],
+    type: str | None, for_s: float | None,
 ) -> AsyncIterator[bytes]:  # fmt: skip
     until = None if for_s is None else time.monotonic() + for_s
     told_at = time.monotonic()
-    yield b"retry: 1000\n\n"
-    while not await request.is_disconnected():
+    # whoever is cut off before the first event must know after what to go on, too
+    yield f"retry: 1000\nid: {_format(marks)}\n\n".encode()
+    while not (gateway.draining or await request.is_disconnected()):
         idle = True
         for shard, mark in tuple(marks.items()):
             try:

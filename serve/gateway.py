@@ -13,7 +13,7 @@ from fastapi import Depends, Header, Request
 
 from chimera import names
 from chimera.actors.access import CALL_S, status
-from chimera.actors.cluster import Cluster
+from chimera.actors.cluster import Cluster, Silent
 from chimera.client import AsyncSwarm, connect_async
 from chimera.errors import InvalidRequest, NotReady
 from chimera.serve.checks import Memory
@@ -45,6 +45,7 @@ class Limits:
     body_s: float = 120.0  #: for a whole body, bulks aside
     streams: int = 100  #: of events, at once
     bulks: int = 32  #: at once
+    waits: int = 500  #: requests that wait at once: what asks for less must still get in
 
     def with_payloads_of(self, payload_bytes: int) -> Limits:
         """With room for a payload that a swarm takes, and a MiB for what goes with it."""
@@ -60,17 +61,20 @@ class Limits:
 class Gateway:
     """The swarm behind a replica's routes."""
 
-    def __init__(self, swarm: str, limits: Limits | None = None) -> None:
+    def __init__(
+        self, swarm: str, limits: Limits | None = None, drains: Callable[[], bool] = lambda: False
+    ) -> None:
+        """`drains` tells whether the replica is being taken away: it must not wait for anything."""
         self.name = names.check(swarm)
         self.limits = limits or Limits()
         self.streams = Places(self.limits.streams, "streams of events")
         self.bulks = Places(self.limits.bulks, "bulks")
+        self.waits = Places(self.limits.waits, "requests that wait for a task's end")
         self.health = Memory()
-        self.draining = False
+        self._drains = drains
         self._client: AsyncSwarm | None = None
-        self._status: SwarmStatus | None = None
-        self._status_at = float("-inf")
-        self._asking = asyncio.Lock()
+        self._asked: asyncio.Future[SwarmStatus] | None = None
+        self._answered_at = float("inf")  #: inf: not yet
 
     async def open(self) -> None:
         """Connect to the swarm. Raises what `connect` raises."""
@@ -83,8 +87,17 @@ class Gateway:
         """Whether it is connected to the swarm."""
         return self._client is not None
 
+    @property
+    def draining(self) -> bool:
+        """Whether it is being taken away, and only ends what it has begun."""
+        return self._drains()
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether one more request may wait for a task's end."""
+        return self.waits.free and not self.draining
+
     async def close(self) -> None:
-        self.draining = True
         if self._client is not None:
             await self._client.close()
 
@@ -97,14 +110,26 @@ class Gateway:
         except ValueError as fault:
             raise InvalidRequest(f"{TENANT_HEADER}: {fault}") from fault
 
-    async def status(self) -> SwarmStatus:
-        """What is observed of the whole swarm; those who ask at once share an answer."""
-        async with self._asking:
-            if self._status is None or time.monotonic() - self._status_at > STATUS_S:
-                ask = partial(status, self.name, timeout_s=CALL_S)
-                self._status = await _elsewhere(ask)
-                self._status_at = time.monotonic()
-            return self._status
+    async def status(self, timeout_s: float = CALL_S) -> SwarmStatus:
+        """What is observed of the whole swarm.
+
+        Those who ask at once share one call, and its answer or fault is also that of whoever asks
+        within `STATUS_S` of it. Raises what `access.status` raises, Silent after `timeout_s`.
+        """
+        if self._asked is None or time.monotonic() - self._answered_at > STATUS_S:
+            self._answered_at = float("inf")
+            self._asked = _elsewhere(partial(status, self.name, timeout_s=CALL_S))
+            self._asked.add_done_callback(self._answered)
+        asked = self._asked
+        done, _ = await asyncio.wait([asked], timeout=timeout_s)
+        if not done:
+            raise Silent(f"no answer of the orchestrator in {timeout_s:g} s")
+        return asked.result()
+
+    def _answered(self, asked: asyncio.Future[SwarmStatus]) -> None:
+        self._answered_at = time.monotonic()
+        if not asked.cancelled():
+            asked.exception()  # all who asked may have gone: nobody else looks at it then
 
     async def orchestrator(self, call: Callable[[Any], Any], timeout_s: float) -> Any:
         """Call the orchestrator. Raises what it raises, Unavailable if it does not answer."""
@@ -124,12 +149,12 @@ class Gateway:
         return cluster.call(call(handle), timeout_s)
 
 
-async def _elsewhere(ask: Callable[[], T]) -> T:
+def _elsewhere(ask: Callable[[], T]) -> asyncio.Future[T]:
     """Ask Ray in a thread, and in no request's context: its end would cancel the call (ray#52476).
 
     That is what `asyncio.to_thread` would do.
     """
-    return await asyncio.get_running_loop().run_in_executor(None, ask)
+    return asyncio.get_running_loop().run_in_executor(None, ask)
 
 
 def _nothing() -> None:

@@ -13,10 +13,13 @@ from pydantic import BaseModel
 from chimera.errors import ChimeraError
 from chimera.serve.checks import Check, Health, Tier, swarm_checks
 from chimera.serve.gateway import Gateway, GatewayDep
-from chimera.serve.replies import PROBLEMS
+from chimera.serve.replies import PLAIN, PROBLEMS
 from chimera.serve.versions import own_version
 
 router = APIRouter(tags=["health"], responses=PROBLEMS)
+
+#: for the orchestrator to answer: a probe that has 3 s must still hear what is wrong, seconds
+ANSWER_S = 2.0
 
 
 def gateway_checks(gateway: Gateway) -> Iterator[Check]:
@@ -33,7 +36,7 @@ async def looked(gateway: Gateway, tier: Tier | None = None) -> Health:
     """All checks, or those of a tier, made now."""
     checks = list(gateway_checks(gateway))
     try:
-        checks += swarm_checks(await gateway.status())
+        checks += swarm_checks(await gateway.status(ANSWER_S))
     except ChimeraError as fault:
         checks.append(
             Check(name="orchestrator", tier="orchestrator", ok=False, saw=f"{fault.code}: {fault}")
@@ -63,7 +66,11 @@ Verbose = Annotated[
     str | None, Query(description="Tell each check, also of what is well.", max_length=10)
 ]
 _NOT: dict[int | str, dict[str, Any]] = {
-    503: {"model": Health, "description": "Not so: the checks say why."}
+    503: {
+        "model": Health,
+        "description": "Not so: the checks say why; as plain text: the proxy's queue is full.",
+        "content": PLAIN,
+    }
 }
 
 

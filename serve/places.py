@@ -23,10 +23,15 @@ class Places:
         self._what = what
         self._taken = 0
 
+    @property
+    def free(self) -> bool:
+        """Whether there is one."""
+        return self._taken < self._most
+
     @contextmanager
     def one(self) -> Iterator[None]:
         """Have a place for as long as it takes. Raises Overloaded if all are taken."""
-        if self._taken >= self._most:
+        if not self.free:
             raise Overloaded(
                 f"this replica has {self._most} {self._what} at once already", retry_after=RETRY_S
             )

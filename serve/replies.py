@@ -12,8 +12,13 @@ from chimera.serve.problems import MEDIA_TYPE
 _REF = {"schema": {"$ref": "#/components/schemas/Problem"}}
 
 
-def _one(description: str, retry: bool = False) -> dict[str, Any]:
-    found: dict[str, Any] = {"description": description, "content": {MEDIA_TYPE: _REF}}
+#: of answers that a proxy gives itself, in plain text
+PLAIN = {"text/plain": {"schema": {"type": "string"}}}
+
+
+def _one(description: str, retry: bool = False, proxied: bool = False) -> dict[str, Any]:
+    content = {MEDIA_TYPE: _REF, **(PLAIN if proxied else {})}
+    found: dict[str, Any] = {"description": description, "content": content}
     if retry:
         found["headers"] = {
             "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}
@@ -33,7 +38,7 @@ def _limited() -> dict[str, Any]:
 
 #: a proxy answers so itself to what is no HTTP for it: Serve's to a URL over 64 KiB in plain text,
 #: HAProxy to a head over 16 KiB with a page
-_TEXT = {media: {"schema": {"type": "string"}} for media in ("text/plain", "text/html")}
+_TEXT = {**PLAIN, "text/html": {"schema": {"type": "string"}}}
 
 #: what every route may answer
 PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -41,7 +46,10 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         "description": "The request is malformed.",
         "content": {MEDIA_TYPE: _REF, **_TEXT},
     },
-    404: _one("There is no such task, type or thing."),
+    404: _one(
+        "There is no such task, type or thing; as plain text, of the proxy: the gateway is not up.",
+        proxied=True,
+    ),
     408: _one("The body came too slowly."),
     409: _one("It conflicts with what there is."),
     413: _one("The body is too large."),
@@ -49,7 +57,17 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     422: _one("The request is well-formed and wrong; `errors` has pointers to what."),
     429: _limited(),
     431: _one("The headers are too large."),
-    503: _one("Not just now.", retry=True),
+    500: _one(
+        "An error of the gateway; as plain text, of the proxy: the replica was killed, and the"
+        " request may have been carried out.",
+        proxied=True,
+    ),
+    503: _one(
+        "Not just now; as plain text, without `Retry-After`, of the proxy: its queue is full, and"
+        " the request was not carried out.",
+        retry=True,
+        proxied=True,
+    ),
     504: _one("Nobody answered in time: the request may have been carried out."),
     507: _one("The disk is full."),
 }

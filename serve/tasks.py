@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Response
@@ -19,7 +20,7 @@ from chimera.errors import (
     Unavailable,
     WaitTimeout,
 )
-from chimera.serve.gateway import GatewayDep, SwarmDep
+from chimera.serve.gateway import Gateway, GatewayDep, SwarmDep
 from chimera.serve.models import (
     ENDED,
     State,
@@ -40,6 +41,8 @@ KEY_PATTERN = r'^([!#-~][ -~]*|"([ !#-\[\]-~]|\\["\\])+")$'
 KEY_MAX = 1024
 #: that a request may wait for a task's end, seconds
 WAIT_MAX_S = 60.0
+#: after which a request that could not wait may ask again, seconds
+AGAIN_S = 1
 _PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait=\"?(\d{1,4})\"?(?=$|[,;\s])")
 
 ID_PATTERN = r"^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
@@ -56,7 +59,8 @@ Wait = Annotated[
     Query(
         ge=0,
         le=WAIT_MAX_S,
-        description="Seconds to wait for the task's end; also `Prefer: wait=5`.",
+        description="Seconds to wait for the task's end; also `Prefer: wait=5`. Where too many"
+        " wait already the answer comes at once, with `Retry-After`.",
     ),
 ]
 Prefer = Annotated[str | None, Header(description="`wait=SECONDS` or `respond-async` (RFC 7240).")]
@@ -121,7 +125,8 @@ async def submit(
     handle = await swarm.submit(body.type, body.payload, traceparent=trace, **body.given())
     found = submitted(handle.id, body, swarm.tenant)
     if seconds:
-        found = await _after(swarm, handle, seconds, found)
+        found, waited = await _after(gateway, swarm, handle, seconds, found)
+        applied = applied if waited else _unheeded(found)
     elif handle.duplicate:
         found = view(await handle.status(payload=True))
     found.duplicate = handle.duplicate
@@ -130,19 +135,27 @@ async def submit(
 
 
 async def _after(
-    swarm: AsyncSwarm, handle: AsyncHandle, seconds: float, else_: TaskView | None = None
-) -> TaskView:
-    """The task once it has ended, or after so many seconds as it is then."""
+    gateway: Gateway, swarm: AsyncSwarm, handle: AsyncHandle, seconds: float,
+    else_: TaskView | None = None,
+) -> tuple[TaskView, bool]:  # fmt: skip
+    """The task once it has ended, or after so many seconds as it is then; whether it was waited.
+
+    It is not where as many requests as may wait do so already: it is looked at at once.
+    """
+    if waits := gateway.may_wait:
+        with gateway.waits.one(), suppress(WaitTimeout, TaskError, Unavailable):
+            await handle.wait(seconds)
     try:
-        await handle.wait(seconds)
-    except (WaitTimeout, TaskError, Unavailable):
-        pass
-    try:
-        return await look(swarm, handle)
+        return await look(swarm, handle), waits
     except ChimeraError:
         if else_ is None:
             raise
-        return else_  # it was accepted: that is what the answer must say
+        return else_, waits  # it was accepted: that is what the answer must say
+
+
+def _unheeded(found: TaskView) -> dict[str, str]:
+    """Headers of an answer for which nobody waited: when to come again."""
+    return {} if found.state in ENDED else {"Retry-After": f"{AGAIN_S}"}
 
 
 async def look(swarm: AsyncSwarm, handle: AsyncHandle) -> TaskView:
@@ -202,7 +215,8 @@ async def show(
     handle = swarm.handle(task_id)
     seconds, applied = _waiting(wait, prefer)
     if seconds:
-        found = await _after(swarm, handle, seconds)
+        found, waited = await _after(gateway, swarm, handle, seconds)
+        applied = applied if waited else _unheeded(found)
     else:
         found = await look(swarm, handle)
     return etagged(if_none_match, found.model_dump_json().encode(), applied)

@@ -47,6 +47,7 @@ from chimera.http.wire import (
     View,
     decode,
     problem,
+    retry_after,
 )
 from chimera.store.protocol import TaskRecord
 from chimera.swarm.policy import TaskPolicy
@@ -178,7 +179,10 @@ class Api:
         left_s = max(until - time.monotonic(), 0.0)
         wait_s = min(wait_s, left_s)
         call = Call("GET", _path(task_id), {"wait": round(wait_s, 3)}, timeout_s=wait_s + GRACE_S)
-        found: View = decode((yield from self.ask(call, left_s + GRACE_S)), View)
+        answer = yield from self.ask(call, left_s + GRACE_S)
+        found: View = decode(answer, View)
+        if not found.ended and (pause_s := retry_after(answer.headers)):
+            yield min(pause_s, max(until - time.monotonic(), 0.0))  # too many wait already
         return found
 
     def ended(self, task_id: str, timeout_s: float | None) -> Steps[View]:

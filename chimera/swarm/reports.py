@@ -89,6 +89,7 @@ class LeaderReport:
     roster: int = 0
     brief: bool = False  #: `workers` is left out: who asked has the roster (chimera.swarm.rosters)
     brand: str = ""  #: names of workers that this incarnation made begin with it and a hyphen
+    store_faults: tuple[str, ...] = ()  #: those of `faults` by which a journal cannot be written
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +229,16 @@ class Collected:
 
 
 @dataclass(frozen=True, slots=True)
+class ChildInfo:
+    """What a parent says of a child; the child's report says what it was like when it spoke."""
+
+    state: str  #: where it is in its life, e.g. `up`, `missing` or `condemned`
+    holds: bool  #: whether its last report is to be relied on
+    faults: tuple[str, ...] = ()  #: why it is not as it should be
+    age_s: float | None = None  #: of its last report; None: there is none, or it is not told
+
+
+@dataclass(frozen=True, slots=True)
 class RegionReport:
     """What a coordinator tells the orchestrator and anyone who asks for status."""
 
@@ -240,9 +251,11 @@ class RegionReport:
     leaders: tuple[LeaderReport, ...]
     placement: dict[int, str]  #: shard → leader
     failovers: int
-    faults: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()  #: of the coordinator, and what it has to say of its leaders
     #: what its leaders counted, dead ones too: read it through chimera.swarm.merge
     tally: tuple[Reading, ...] = ()
+    own_faults: tuple[str, ...] = ()  #: those of `faults` that are the coordinator's own
+    children: dict[str, ChildInfo] = field(default_factory=dict)  #: its leaders, by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,6 +345,8 @@ class SwarmStatus:
     #: what is yet to be done for it to be as declared, in words; empty: it is
     pending: tuple[str, ...] = ()
     slos: tuple[SloReport, ...] = ()  #: in the order of the spec
+    own_faults: tuple[str, ...] = ()  #: those of `faults` that are the orchestrator's own
+    children: dict[str, ChildInfo] = field(default_factory=dict)  #: coordinators, by name
 
     def processes(self) -> tuple[Owner, ...]:
         """Every process that was heard of: coordinators first, workers last."""

@@ -198,6 +198,19 @@ def test_a_rolling_restart_fails_no_request(api, spec, tmp_path):
     assert not before & after
 
 
+def test_a_rolling_restart_ends_streams_and_the_next_replica_goes_on_with_them(api, spec):
+    with api("GET", "/v1/events", stream=True) as answer:
+        lines = answer.iter_lines(decode_unicode=True)
+        told = [next(lines)]  # it is under way
+        deployment.up(SWARM, spec.http)
+        told += lines  # to its end; if the replica had been killed with it, this would raise
+    last = [line.removeprefix("id: ") for line in told if line.startswith("id: ")][-1]
+    id_ = api.submit(1).json()["id"]  # ends while nobody listens
+    with api("GET", "/v1/events", headers={"Last-Event-ID": last}, stream=True) as answer:
+        lines = answer.iter_lines(decode_unicode=True)
+        assert id_ in next(line for line in lines if line.startswith("data"))
+
+
 def victims():
     """Processes to kill, in turn; each when it is there again."""
 

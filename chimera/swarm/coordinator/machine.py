@@ -30,7 +30,7 @@ from chimera.swarm.coordinator.events import (
 from chimera.swarm.coordinator.plan import Patience, RegionPlan
 from chimera.swarm.coordinator.state import Child, LeaderState, SeatState, Shard, State
 from chimera.swarm.health import Health
-from chimera.swarm.reports import Owner, RegionReport
+from chimera.swarm.reports import ChildInfo, Owner, RegionReport
 
 #: states in which a leader may have shards
 _MAY_HOLD = frozenset({LeaderState.UP, LeaderState.SUSPECT})
@@ -145,6 +145,7 @@ class Coordinator:
             failovers=state.failovers,
             faults=tuple(faults),
             tally=state.tally,
+            children={child.name: _info(child) for child in state.leaders.values()},
         )
 
     def check(self) -> None:
@@ -175,3 +176,9 @@ class Coordinator:
             faults.append("effects of a step were left behind")
         if faults:
             raise ImpossibleStep("; ".join(faults))
+
+
+def _info(child: Child) -> ChildInfo:
+    """What is to be said of a leader; one that is suspected keeps its shards for now."""
+    holds = child.state in (LeaderState.UP, LeaderState.SUSPECT, LeaderState.RETIRING)
+    return ChildInfo(child.state.value, holds, (child.fault,) if child.fault else ())

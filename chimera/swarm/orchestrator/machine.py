@@ -177,7 +177,7 @@ class Orchestrator:
         child = self._current(event.region, event.serial)
         if child is None or child.state in (ChildState.MISSING, ChildState.RETIRING):
             return
-        child.report, child.fault = event.report, ""
+        child.report, child.reported_at, child.fault = event.report, now, ""
         if regions.heard(child, now):
             self._audit("region_back", child.region)
         if child.state in _UNHEARD:

@@ -7,13 +7,14 @@ audit log; on shared storage the shards of a lost region are given to others (`r
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from chimera import names
 from chimera.swarm import spec as specs
 from chimera.swarm.health import Health
 from chimera.swarm.orchestrator.effects import Attach, Knock
 from chimera.swarm.orchestrator.state import Child, ChildState, Patience
+from chimera.swarm.reports import ChildInfo
 from chimera.swarm.spec import Spec
 
 
@@ -70,16 +71,30 @@ def faults(children: Iterable[Child], shared: bool) -> tuple[str, ...]:
     return tuple(one for child in children for one in _faults(child, shared))
 
 
-def _faults(child: Child, shared: bool) -> list[str]:
-    found: list[str] = []
+def info(child: Child, shared: bool, now: float) -> ChildInfo:
+    """What is to be said of its coordinator."""
+    return ChildInfo(
+        child.state.value,
+        child.state is ChildState.UP,
+        tuple(_of_it(child, shared)),
+        None if child.report is None else now - child.reported_at,
+    )
+
+
+def _of_it(child: Child, shared: bool) -> Iterator[str]:
+    """Faults that the orchestrator itself sees."""
     if child.fault:
-        found.append(f"{names.coordinator(child.region)}: {child.fault}")
+        yield f"{names.coordinator(child.region)}: {child.fault}"
     if child.lost:
         accepted = "its shards go to them too" if shared else "what it has accepted waits there"
-        found.append(
+        yield (
             f"region {child.region} is lost: neither its coordinator nor a leader answers;"
             f" new work goes to the other regions, {accepted}"
         )
+
+
+def _faults(child: Child, shared: bool) -> list[str]:
+    found = list(_of_it(child, shared))
     if child.report is not None and child.state is not ChildState.MISSING:
         found += child.report.faults
         for leader in child.report.leaders:

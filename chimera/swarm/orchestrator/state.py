@@ -70,6 +70,7 @@ class Child:
     serial: int = 0  #: of the last attempt to make or attach it: older news is refused by it
     since: float = 0.0  #: when it came into this state
     report: RegionReport | None = None  #: the last one; of a former incarnation until it speaks
+    reported_at: float = 0.0  #: when it came
     recent: tuple[float, ...] = ()  #: its deaths within the restart window
     retry_at: float = 0.0  #: MISSING: when it is made
     end_at: float = 0.0  #: SILENT: when it is ended again

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from chimera import names
 from chimera.swarm import spec as specs
+from chimera.swarm.orchestrator import regions
 from chimera.swarm.orchestrator.conditions import conditions, objectives
 from chimera.swarm.orchestrator.plan import Wanted, plan
 from chimera.swarm.orchestrator.state import ChildState
 from chimera.swarm.orchestrator.wishes import applied
 from chimera.swarm.orders import Preview
-from chimera.swarm.reports import Condition
+from chimera.swarm.reports import ChildInfo, Condition
 from chimera.swarm.spec import Spec
 
 if TYPE_CHECKING:
@@ -38,6 +40,15 @@ def conditions_of(machine: Orchestrator, now: float) -> Iterator[Condition]:
     actions = plan(wanted, seen)
     yield from conditions(wanted, seen, actions, machine.waiting_for(), machine.faults())
     yield from objectives(machine.budgets.told(now))
+
+
+def children(machine: Orchestrator, now: float) -> dict[str, ChildInfo]:
+    """What is to be said of each coordinator at `now`, by its name."""
+    shared = specs.is_shared(machine.spec)
+    return {
+        names.coordinator(child.region): regions.info(child, shared, now)
+        for child in machine.children.values()
+    }
 
 
 def observed_generation(machine: Orchestrator) -> int:

@@ -12,6 +12,8 @@ import pytest
 
 import chimera
 from chimera import errors
+from chimera.http.verbs import Api
+from chimera.http.wire import Answer, Call
 from tests.unit.http.kit import ID, URL, problem, view
 
 
@@ -185,6 +187,14 @@ def test_results_and_failures_are_those_of_the_handler(client):
         handle.result()
     assert caught.value.details["traceback"] == "tb"
     assert handle.result() == [1]
+
+
+def test_a_gateway_where_too_many_wait_already_is_asked_again_when_it_says():
+    steps = Api(URL, "default").ended(ID.format(0), 30)
+    assert isinstance(next(steps), Call)
+    told = Answer(200, {"retry-after": "1"}, json.dumps(view()).encode())
+    assert steps.send(told) == 1.0
+    assert isinstance(next(steps), Call)
 
 
 def test_waiting_ends_in_time(client):

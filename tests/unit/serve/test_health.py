@@ -8,17 +8,18 @@ from starlette.testclient import TestClient
 from chimera.errors import NotReady
 from chimera.serve.app import build
 from chimera.serve.gateway import Gateway
-from tests.unit.serve.test_checks import STATUS, with_leader
+from tests.unit.serve.test_checks import FULL, STATUS, with_leader
 
 
 @pytest.fixture
 def gateway(monkeypatch):
-    found = Gateway("healthy")
+    found = Gateway("healthy", drains=lambda: found.is_draining)
+    found.is_draining = False
 
     async def nothing():
         pass
 
-    async def status():
+    async def status(timeout_s):
         if isinstance(found.status_is, Exception):
             raise found.status_is
         return found.status_is
@@ -51,7 +52,7 @@ def test_a_parameter_that_is_there_twice_is_refused_unless_it_is_a_list(http):
 
 def test_a_replica_that_drains_is_alive_and_not_ready(http, gateway):
     assert http.get("/readyz").status_code == 200
-    gateway.draining = True
+    gateway.is_draining = True
     answer = http.get("/readyz")
     assert (answer.status_code, failing(answer)) == (503, ["gateway"])
     assert answer.headers["retry-after"]
@@ -66,9 +67,11 @@ def test_without_an_orchestrator_it_is_not_ready_and_says_why(http, gateway):
 
 
 def test_checks_are_left_out_by_name_and_never_all_of_them(http, gateway):
-    gateway.status_is = with_leader(faults=("shard 0 cannot write: full",))
+    gateway.status_is = with_leader(faults=(FULL,), store_faults=(FULL,))
     store = "store/leader/local/0"
     assert failing(http.get("/readyz")) == [store]
+    assert http.get("/health/orchestrator").status_code == 200
+    assert http.get(f"/readyz?exclude={store}").status_code == 200
     answer = http.get(f"/readyz?verbose&exclude={store}&exclude=shard/0")
     assert answer.status_code == 200
     names = {check["name"] for check in answer.json()["checks"]}

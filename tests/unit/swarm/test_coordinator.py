@@ -203,10 +203,16 @@ def test_a_leader_whose_constructor_fails_is_a_fault_and_is_retried_with_growing
     assert 5 < tries < 20
     report = world.machine.report("c", world.leaders[B].process)
     assert "No space left on device" in report.faults[0]
+    assert report.own_faults == ()
+    assert (report.children[A].state, report.children[A].holds) == ("missing", False)
+    assert report.children[A].faults == report.faults
+    assert (report.children[B].holds, report.children[B].faults) == (True, ())
     assert world.all_served()
     del world.make_fails[A]
     world.until(world.even)
-    assert not world.machine.report("c", world.leaders[B].process).faults
+    report = world.machine.report("c", world.leaders[B].process)
+    assert not report.faults
+    assert report.children[A].holds
 
 
 def test_a_constructor_that_hangs_is_ended_and_retried():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from chimera.swarm.orchestrator import events
+from chimera.swarm.orchestrator import events, view
 from chimera.swarm.orchestrator.effects import Attach, Configure, End, Knock, Make, Retire
 from chimera.swarm.orchestrator.state import ChildState
+from chimera.swarm.reports import ChildInfo
 from chimera.swarm.spec import RegionSpec
 from tests.unit.swarm.test_orchestrator import World, actions, changed, only, report
 
@@ -16,6 +17,29 @@ def dead_region(world: World) -> World:
     """Its node is gone: nothing of it answers, and it cannot be made again."""
     world.tell(events.Lost("eu", world.serial, "its node died", dead=True))
     return world
+
+
+def test_what_a_coordinator_said_last_holds_while_it_is_heard() -> None:
+    world = World().up()
+    name = "coordinator/eu"
+
+    def child() -> ChildInfo:
+        return view.children(world.machine, world.now)[name]
+
+    def age(told: ChildInfo) -> float | None:
+        return None if told.age_s is None else round(told.age_s, 3)
+
+    world.pass_time(1.0)
+    told = child()
+    assert (told.state, told.holds, told.faults, age(told)) == ("up", True, (), 1.0)
+    world.pass_time(1.5)
+    told = child()
+    assert (told.state, told.holds, age(told)) == ("silent", False, 2.5)
+    assert "silent for 2" in told.faults[0]
+    world.tell(events.Pulse("eu", world.serial, report(faults=("its leader's own",))))
+    assert (child().holds, child().faults, age(child())) == (True, (), 0.0)
+    world.tell(events.Lost("eu", world.serial, "killed", dead=True))
+    assert (child().state, child().holds, age(child())) == ("making", False, None)
 
 
 def test_a_region_is_lost_when_neither_coordinator_nor_leaders_are_heard() -> None:
