@@ -6,7 +6,7 @@ import base64
 import binascii
 import heapq
 from itertools import islice
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -18,8 +18,10 @@ from chimera.store.protocol import Filter, TaskRecord
 #: tasks on a page, at most
 LIMIT_MAX = 1000
 
+#: as many as a journal can count
+_Position = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 #: shard → position below which its next page begins; 0 at its end; a shard not begun is missing
-_Marks = dict[int, int]
+_Marks = dict[int, _Position]
 _decode = msgspec.msgpack.Decoder(_Marks).decode
 
 
