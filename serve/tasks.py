@@ -59,6 +59,10 @@ Wait = Annotated[
         description="Seconds to wait for the task's end; also `Prefer: wait=5`.",
     ),
 ]
+Since = Annotated[
+    float | None, Query(ge=0, lt=1e11, description="Accepted then or later: Unix seconds.")
+]
+Until = Annotated[float | None, Query(ge=0, lt=1e11, description="Accepted before: Unix seconds.")]
 Prefer = Annotated[str | None, Header(description="`wait=SECONDS` or `respond-async` (RFC 7240).")]
 
 
@@ -164,29 +168,19 @@ async def listing(
     type: Annotated[str | None, Query(max_length=200)] = None,
     state: Annotated[State | None, Query()] = None,
     tag: Annotated[str | None, Query(max_length=128)] = None,
-    since: Annotated[float | None, Query(ge=0, le=1e11, description="Unix seconds.")] = None,
-    until: Annotated[float | None, Query(ge=0, le=1e11, description="Unix seconds.")] = None,
+    since: Since = None,
+    until: Until = None,
     cursor: Annotated[str | None, Query(max_length=20_000)] = None,
     limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 100,
 ) -> TaskPage:
-    """One page of the tenant's tasks that fit; `since` and `until` bound when they were accepted.
+    """One page of the tenant's tasks that fit.
 
     A page may hold fewer than `limit` tasks, or none, and still have a next one.
     """
     records, following = await swarm.page(
-        type=type, state=state, tag=tag, cursor=cursor, limit=limit
+        type=type, state=state, tag=tag, since=since, until=until, cursor=cursor, limit=limit
     )
-    first = None if since is None else since * 1000
-    last = None if until is None else until * 1000
-    kept = [
-        view(record)
-        for record in records
-        if (first is None or record.accepted_at >= first)
-        and (last is None or record.accepted_at < last)
-    ]
-    if first is not None and records and records[-1].accepted_at < first:
-        following = None  # what follows is older still
-    return TaskPage(tasks=kept, cursor=following)
+    return TaskPage(tasks=[view(record) for record in records], cursor=following)
 
 
 @router.get("/{task_id}", summary="Look at a task", response_model=TaskView)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 
 from chimera.client.bulk import Counts
-from chimera.client.listing import Page
+from chimera.client.listing import PAGE, Page
 from chimera.client.many import Keys
+from chimera.client.options import When
 from chimera.client.swarm import type_name
 from chimera.errors import ChimeraError, NotReady
 from chimera.http import bulk as bulks
@@ -227,11 +228,19 @@ class AsyncClient:
         return (await arun(self.http, self.api.view(task_id))).progress
 
     async def list(
-        self, *, type: str | None = None, state: str | None = None, tag: str | None = None
+        self,
+        *,
+        type: str | None = None,
+        state: str | None = None,
+        tag: str | None = None,
+        since: When | None = None,
+        until: When | None = None,
+        dead_letters: bool = False,
     ) -> AsyncIterator[TaskRecord]:
+        where = self.api.chosen(type, state, tag, since, until, dead_letters)
         cursor: str | None = None
         while True:
-            tasks, cursor = await self.page(type=type, state=state, tag=tag, cursor=cursor)
+            tasks, cursor = await arun(self.http, self.api.page(where, cursor, PAGE))
             for task in tasks:
                 yield task
             if cursor is None:
@@ -243,10 +252,14 @@ class AsyncClient:
         type: str | None = None,
         state: str | None = None,
         tag: str | None = None,
+        since: When | None = None,
+        until: When | None = None,
+        dead_letters: bool = False,
         cursor: str | None = None,
-        limit: int = 100,
+        limit: int = PAGE,
     ) -> Page:
-        return await arun(self.http, self.api.page(type, state, tag, cursor, limit))
+        where = self.api.chosen(type, state, tag, since, until, dead_letters)
+        return await arun(self.http, self.api.page(where, cursor, limit))
 
     async def types(self) -> tuple[TaskPolicy, ...]:
         return await arun(self.http, self.api.types())

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 
 from chimera.client.bulk import Counts
-from chimera.client.listing import Page
+from chimera.client.listing import PAGE, Page
 from chimera.client.many import Keys
+from chimera.client.options import When
 from chimera.client.swarm import type_name
 from chimera.errors import ChimeraError, NotReady
 from chimera.http import bulk as bulks
@@ -276,12 +277,24 @@ class Client:
         return run(self.http, self.api.view(task_id)).progress
 
     def list(
-        self, *, type: str | None = None, state: str | None = None, tag: str | None = None
+        self,
+        *,
+        type: str | None = None,
+        state: str | None = None,
+        tag: str | None = None,
+        since: When | None = None,
+        until: When | None = None,
+        dead_letters: bool = False,
     ) -> Iterator[TaskRecord]:
-        """The tenant's tasks that fit, newest first, without payloads and results."""
+        """The tenant's tasks that fit, newest first, without payloads and results.
+
+        `since` and `until` bound when they were accepted (datetimes, or seconds since 1970; the
+        first is within). `dead_letters`: only what failed and was not given up.
+        """
+        where = self.api.chosen(type, state, tag, since, until, dead_letters)
         cursor: str | None = None
         while True:
-            tasks, cursor = self.page(type=type, state=state, tag=tag, cursor=cursor)
+            tasks, cursor = run(self.http, self.api.page(where, cursor, PAGE))
             yield from tasks
             if cursor is None:
                 return
@@ -292,11 +305,15 @@ class Client:
         type: str | None = None,
         state: str | None = None,
         tag: str | None = None,
+        since: When | None = None,
+        until: When | None = None,
+        dead_letters: bool = False,
         cursor: str | None = None,
-        limit: int = 100,
+        limit: int = PAGE,
     ) -> Page:
         """One page of `list`, and the cursor of the next one."""
-        return run(self.http, self.api.page(type, state, tag, cursor, limit))
+        where = self.api.chosen(type, state, tag, since, until, dead_letters)
+        return run(self.http, self.api.page(where, cursor, limit))
 
     def types(self) -> tuple[TaskPolicy, ...]:
         """The task types that have handlers, with what is told of their policies."""

@@ -236,6 +236,8 @@ class FakeLeaders:
             case "replay":
                 position = journal.find(args[0], args[1], args[3]).position
                 return journal.replay(position, 1)[0]
+            case "discard":
+                return journal.discard(journal.find(args[0], args[1], args[3]).position)
         raise InvalidRequest(verb)
 
     def _append(self, shard: int, frames: tuple[bytes, ...]) -> list[Any]:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import uuid
+from datetime import datetime, timezone
 
 import httpx2
 import pytest
@@ -172,6 +173,32 @@ def test_what_is_wrong_is_refused_before_it_is_sent(client, wrong):
     with pytest.raises(errors.InvalidRequest):
         wrong(made)
     assert not sent
+
+
+def test_a_list_is_filtered_where_the_tasks_are(client):
+    pages = [httpx2.Response(200, json={"tasks": [view(1)], "cursor": "next"}),
+             httpx2.Response(200, json={"tasks": []})]  # fmt: skip
+    made, sent = client(*pages)
+    moment = datetime(2027, 1, 15, 8, 0, 0, 123_000, timezone.utc)
+    listed = made.list(type="echo", state="queued", tag="t", since=moment, until=1.8e9)
+    assert [one.task_id for one in listed] == [ID.format(1)]
+    first, second = (dict(one.url.params) for one in sent)
+    assert first == {"type": "echo", "state": "queued", "tag": "t", "limit": "100",
+                     "since": "1800000000.123", "until": "1800000000.0"}  # fmt: skip
+    assert second == {**first, "cursor": "next"}
+
+
+def test_dead_letters_are_asked_for_by_their_name(client):
+    letter = view(1, state="failed", dead_letter=True)
+    made, sent = client(httpx2.Response(200, json={"tasks": [letter]}))
+    (found,) = made.list(tag="t", since=5, dead_letters=True)
+    assert found.dead_letter
+    assert (sent[0].url.path, dict(sent[0].url.params)) == (
+        "/v1/dead-letters", {"tag": "t", "since": "5.0", "limit": "100"},
+    )  # fmt: skip
+    with pytest.raises(errors.InvalidRequest, match="a dead letter has failed"):
+        made.page(state="queued", dead_letters=True)
+    assert len(sent) == 1
 
 
 def lines_of(request: httpx2.Request) -> list[dict]:

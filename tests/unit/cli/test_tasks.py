@@ -1,0 +1,41 @@
+"""Which tasks `chimera tasks`, `chimera dlq` and `chimera purge` find, and what they do to them."""
+
+from __future__ import annotations
+
+import time
+
+from tests.unit.cli.kit import chimera, printed
+
+NOW_MS = int(time.time() * 1000)
+
+
+def submitted(leaders, ago_s: int, payload: str = "1", *options: str) -> str:
+    """A task that was accepted so long ago, by its owner's clock; all go to the same shard."""
+    leaders.now_ms = lambda: NOW_MS - ago_s * 1000
+    run = chimera("submit", "echo", payload, "--key", "k", *options)
+    assert run.exit_code == 0, run.stderr
+    return run.stdout.strip()
+
+
+def listed(*command: str) -> list[str]:
+    run = chimera(*command, "-o", "name")
+    assert run.exit_code == 0, run.stderr
+    return run.stdout.split()
+
+
+def test_a_slower_clock_hides_nothing_from_a_list(leaders):
+    ids = [submitted(leaders, ago_s) for ago_s in (3000, 60, 900)]
+    assert listed("tasks", "list", "--since", "5m") == [ids[1]]
+    assert listed("tasks", "list", "--until", "5m") == [ids[2], ids[0]]
+    assert listed("tasks", "list", "--since", "20m", "--limit", "1") == [ids[2]]
+
+
+def test_dead_letters_that_were_given_up_are_not_given_up_again(leaders):
+    ids = [submitted(leaders, ago_s, '"bad"', "--tag", "t") for ago_s in (500, 60, 400)]
+    first = chimera("dlq", "discard", "--tag", "t", "--limit", "1", "--yes", "--json")
+    assert [one["id"] for one in printed(first)] == [ids[2]]
+    assert listed("dlq", "list", "--tag", "t") == listed("dlq", "list") == [ids[1], ids[0]]
+    assert listed("dlq", "list", "--since", "5m") == [ids[1]]
+    assert chimera("dlq", "show", ids[2]).exit_code != 0
+    assert chimera("dlq", "show", ids[0]).exit_code == 0
+    assert listed("tasks", "list", "--state", "failed") == ids[::-1]
