@@ -153,7 +153,7 @@ async def look(swarm: AsyncSwarm, handle: AsyncHandle) -> TaskView:
     """The task as it is now, with how far it is if it runs. Raises NotFound."""
     record = await handle.status(payload=True)
     progress = None
-    if record.state == "running":
+    if record.state in ("running", "cancelling"):
         progress = await swarm.progress(record.task_id)
     return view(record, progress)
 
@@ -230,11 +230,12 @@ async def cancel(
     task_id: TaskId,
     swarm: SwarmDep,
     reason: Annotated[str, Query(max_length=1000)] = "",
+    only_waiting: Annotated[bool, Query(description="One that runs is let be.")] = False,
 ) -> Response:
     """Cancel it durably: one that waits ends at once, one that runs when its attempt ends.
 
     A task that has ended stays as it is; the answer says how.
     """
-    state = await swarm.cancel(task_id, reason)
+    state = await swarm.cancel(task_id, reason, only_waiting=only_waiting)
     found = await look(swarm, swarm.handle(task_id))
-    return _answer(found, 200 if state in ENDED else 202, {})
+    return _answer(found, 200 if only_waiting or state in ENDED else 202, {})

@@ -56,8 +56,8 @@ class AsyncHandle:
     async def status(self, payload: bool = False) -> TaskRecord:
         return await arun(self._task.record(payload))
 
-    async def cancel(self, reason: str = "") -> str:
-        return await arun(self._task.cancel(reason))
+    async def cancel(self, reason: str = "", *, only_waiting: bool = False) -> str:
+        return await arun(self._task.cancel(reason, only_waiting))
 
     async def replay(self) -> AsyncHandle:
         return AsyncHandle(await arun(self._task.replay()))
@@ -172,8 +172,8 @@ class AsyncSwarm(Verbs):
     async def get(self, task_id: str, payload: bool = False) -> TaskRecord:
         return await arun(self._task(task_id).record(payload))
 
-    async def cancel(self, task_id: str, reason: str = "") -> str:
-        return await arun(self._task(task_id).cancel(reason))
+    async def cancel(self, task_id: str, reason: str = "", *, only_waiting: bool = False) -> str:
+        return await arun(self._task(task_id).cancel(reason, only_waiting))
 
     async def discard(self, task_id: str) -> None:
         """Give a dead letter up: it cannot be replayed any more. Raises NotFound."""

@@ -155,9 +155,12 @@ class Swarm(Verbs):
         """What the swarm knows of a task; with `payload`, its payload and body. Raises NotFound."""
         return run(self._task(task_id).record(payload))
 
-    def cancel(self, task_id: str, reason: str = "") -> str:
-        """Cancel a task, durably; returns its state, `cancelling` while an attempt runs on."""
-        return run(self._task(task_id).cancel(reason))
+    def cancel(self, task_id: str, reason: str = "", *, only_waiting: bool = False) -> str:
+        """Cancel a task, durably; returns its state, `cancelling` while an attempt runs on.
+
+        `only_waiting`: one that runs is let be, and its state is `running`.
+        """
+        return run(self._task(task_id).cancel(reason, only_waiting))
 
     def replay(self, task_id: str) -> Handle:
         """Run a dead letter again, as a new task; asked twice, the same one. Raises NotFound."""

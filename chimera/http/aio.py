@@ -58,8 +58,8 @@ class AsyncHandle:
     async def status(self, payload: bool = False) -> TaskRecord:
         return await self._client.get(self.id, payload)
 
-    async def cancel(self, reason: str = "") -> str:
-        return await self._client.cancel(self.id, reason)
+    async def cancel(self, reason: str = "", *, only_waiting: bool = False) -> str:
+        return await self._client.cancel(self.id, reason, only_waiting=only_waiting)
 
     async def replay(self) -> AsyncHandle:
         return await self._client.replay(self.id)
@@ -215,8 +215,8 @@ class AsyncClient:
     async def get(self, task_id: str, payload: bool = False) -> TaskRecord:
         return await arun(self.http, self.api.record(task_id, payload))
 
-    async def cancel(self, task_id: str, reason: str = "") -> str:
-        return await arun(self.http, self.api.cancel(task_id, reason))
+    async def cancel(self, task_id: str, reason: str = "", *, only_waiting: bool = False) -> str:
+        return await arun(self.http, self.api.cancel(task_id, reason, only_waiting))
 
     async def replay(self, task_id: str) -> AsyncHandle:
         return AsyncHandle(self, await arun(self.http, self.api.replay(task_id)))

@@ -71,9 +71,12 @@ class Handle:
         """What the swarm knows of the task just now; with `payload`, its payload and body too."""
         return self._client.get(self.id, payload)
 
-    def cancel(self, reason: str = "") -> str:
-        """Cancel the task, durably; returns its state, `cancelling` while an attempt runs on."""
-        return self._client.cancel(self.id, reason)
+    def cancel(self, reason: str = "", *, only_waiting: bool = False) -> str:
+        """Cancel the task, durably; returns its state, `cancelling` while an attempt runs on.
+
+        `only_waiting`: if it runs it is let be, and its state is `running`.
+        """
+        return self._client.cancel(self.id, reason, only_waiting=only_waiting)
 
     def replay(self) -> Handle:
         """Run a dead letter again, as a new task; asked twice, the same one. Raises NotFound."""
@@ -260,9 +263,12 @@ class Client:
         """What the swarm knows of a task; with `payload`, its payload and body. Raises NotFound."""
         return run(self.http, self.api.record(task_id, payload))
 
-    def cancel(self, task_id: str, reason: str = "") -> str:
-        """Cancel a task, durably; returns its state, `cancelling` while an attempt runs on."""
-        return run(self.http, self.api.cancel(task_id, reason))
+    def cancel(self, task_id: str, reason: str = "", *, only_waiting: bool = False) -> str:
+        """Cancel a task, durably; returns its state, `cancelling` while an attempt runs on.
+
+        `only_waiting`: one that runs is let be, and its state is `running`.
+        """
+        return run(self.http, self.api.cancel(task_id, reason, only_waiting))
 
     def replay(self, task_id: str) -> Handle:
         """Run a dead letter again, as a new task; asked twice, the same one. Raises NotFound."""

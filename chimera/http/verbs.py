@@ -174,9 +174,11 @@ class Api:
         call = Call("GET", view.result_url, timeout_s=SUBMIT_TIMEOUT_S)
         return decode_json((yield from self.ask(call, SUBMIT_TIMEOUT_S)).body)
 
-    def cancel(self, task_id: str, reason: str) -> Steps[str]:
+    def cancel(self, task_id: str, reason: str, only_waiting: bool) -> Steps[str]:
         """Cancel it; its state then."""
-        call = Call("DELETE", _path(task_id), {"reason": reason} if reason else {})
+        query = {"reason": reason} if reason else {}
+        query |= {"only_waiting": "true"} if only_waiting else {}
+        call = Call("DELETE", _path(task_id), query)
         found: View = decode((yield from self.ask(call, ASK_TIMEOUT_S)), View)
         return found.state
 

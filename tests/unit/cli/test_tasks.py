@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
+from chimera.frames import ids as task_ids
 from tests.unit.cli.kit import chimera, printed
 
 NOW_MS = int(time.time() * 1000)
@@ -39,3 +42,32 @@ def test_dead_letters_that_were_given_up_are_not_given_up_again(leaders):
     assert chimera("dlq", "show", ids[2]).exit_code != 0
     assert chimera("dlq", "show", ids[0]).exit_code == 0
     assert listed("tasks", "list", "--state", "failed") == ids[::-1]
+
+
+@pytest.mark.parametrize(
+    "command", [("purge", "--tag", "t"), ("tasks", "cancel", "--tag", "t", "--state", "queued")]
+)
+def test_what_is_started_before_it_can_be_cancelled_goes_on(leaders, command):
+    leaders.handler = None
+    ids = [submitted(leaders, 0, "1", "--tag", "t") for _ in range(3)]
+    shard = task_ids.parse_id(ids[0]).shard
+
+    def start_one(verb, _):
+        if verb == "cancel_waiting":
+            leaders.running = {(shard, 1)}
+
+    leaders.fault = start_one
+    run = chimera(*command, "--yes", "--json")
+    assert run.exit_code == 0, run.stderr
+    done = {one["id"]: one["done"] for one in printed(run)}
+    assert done == {ids[0]: "cancelled", ids[1]: "running", ids[2]: "cancelled"}
+    assert listed("tasks", "list", "--state", "queued") == [ids[1]]
+
+
+def test_a_purge_takes_what_is_delayed_and_not_what_has_ended(leaders):
+    done = submitted(leaders, 0)
+    leaders.handler = None
+    waits = [submitted(leaders, 0), submitted(leaders, 0, "1", "--delay", "1h")]
+    run = chimera("purge", "--all", "--yes", "--json")
+    assert {one["id"]: one["done"] for one in printed(run)} == dict.fromkeys(waits, "cancelled")
+    assert listed("tasks", "list", "--state", "succeeded") == [done]

@@ -201,6 +201,15 @@ def test_dead_letters_are_asked_for_by_their_name(client):
     assert len(sent) == 1
 
 
+def test_what_runs_is_let_be_where_the_caller_says_so(client):
+    made, sent = client(httpx2.Response(202, json=view(state="cancelling")),
+                        httpx2.Response(200, json=view(state="running")))  # fmt: skip
+    assert made.cancel(ID.format(0), "no need") == "cancelling"
+    assert made.handle(ID.format(0)).cancel(only_waiting=True) == "running"
+    asked = [(one.method, dict(one.url.params)) for one in sent]
+    assert asked == [("DELETE", {"reason": "no need"}), ("DELETE", {"only_waiting": "true"})]
+
+
 def lines_of(request: httpx2.Request) -> list[dict]:
     return [json.loads(one) for one in request.content.splitlines()]
 

@@ -87,3 +87,12 @@ class TestDeadLetters:
     def test_they_are_bounded_by_when_they_were_accepted(self, http, letters):
         found = listed(http, "/v1/dead-letters", since=NOW + 1, until=NOW + 3)
         assert found == [letters[2], letters[1]]
+
+
+def test_a_cancel_of_what_waits_leaves_alone_what_runs(gateway, http, submit):
+    runs, waits = (submit(0) for _ in range(2))
+    gateway.leaders.running = {(0, 0)}
+    for one, state in ((runs, "running"), (waits, "cancelled")):
+        answer = http.delete(f"/v1/tasks/{one}", params={"only_waiting": True})
+        assert (answer.status_code, answer.json()["state"]) == (200, state)
+        assert not answer.json()["cancel_requested"]
