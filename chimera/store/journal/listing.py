@@ -24,6 +24,8 @@ _HAS_OUTCOME = f"""
             WHERE s.position >= c.position AND s.position < c.position + c.count
             AND s.state = :code))
 """
+#: whether the task of a row `c` has the tag `:tag`
+_HAS_TAG = "EXISTS (SELECT 1 FROM tags t WHERE t.tag = :tag AND t.position = c.position)"
 #: when the task of a row `c` was accepted
 _AT = """
 (SELECT k.at FROM commands k WHERE k.position <= c.position ORDER BY k.position DESC LIMIT 1)
@@ -135,10 +137,10 @@ def _candidates(execute: Execute, where: Filter, below: int) -> Iterator[Span]:
 
 def _by_task(where: Filter) -> tuple[str, str] | None:
     """The table to go through, a row a task, and which of its rows; None if there is none."""
+    if where.dead_letters:
+        return "dead", "true" if where.tag is None else _HAS_TAG
     if where.tag is not None:
         return "tags", "c.tag = :tag"
-    if where.dead_letters:
-        return "dead", "true"
     return _BY_STATE.get(where.state or "")
 
 
