@@ -101,6 +101,12 @@ class Gate:
         return self._ask("cancel", shard, (tenant, session, shard, counter, reason))
 
     @ray.method(concurrency_group="read")
+    def cancel_waiting(
+        self, tenant: str, session: int, shard: int, counter: int, reason: str
+    ) -> Any:
+        return self._ask("cancel_waiting", shard, (tenant, session, shard, counter, reason))
+
+    @ray.method(concurrency_group="read")
     def replay(self, tenant: str, session: int, shard: int, counter: int) -> Any:
         return self._ask("replay", shard, (tenant, session, shard, counter))
 

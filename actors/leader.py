@@ -19,13 +19,12 @@ import msgspec
 import ray
 
 from chimera import names
-from chimera.actors import processes
+from chimera.actors import processes, waiting
 from chimera.actors.clock import unix_ms
 from chimera.actors.cluster import Cluster, myself, own_name
-from chimera.actors.questions import is_running, with_running
 from chimera.actors.waiters import FRAMES_MAX, OutcomesReply, Waiters
 from chimera.errors import ChimeraError, Fenced, StaleTerm, Unavailable
-from chimera.frames import command, outcome
+from chimera.frames import command
 from chimera.store.protocol import Filter, Receipt, TaskRecord
 from chimera.swarm import rosters, sketch
 from chimera.swarm.policy import TaskPolicy
@@ -82,6 +81,7 @@ class Leader:
             self._announce,
         )  # fmt: skip
         self._loop.start()
+        self._cancels = waiting.Cancels(self._shards, self._loop, self._waiters)
         self._house = House(self._shards, self._fault, self._mend)
 
     # clients
@@ -136,7 +136,7 @@ class Leader:
         for session, shard, counter in keys:
             try:
                 record = self._find(shard, tenant, session, counter, bodies)
-                out.append(self._loop.ask(with_running(record, shard), record))
+                out.append(waiting.told(record, self._loop, shard))
             except (Unavailable, Fenced):
                 raise  # is about the shard: who asks must look who serves it now
             except ChimeraError as error:
@@ -148,24 +148,20 @@ class Leader:
         self, shard: int, where: Filter, cursor: int | None, limit: int
     ) -> list[TaskRecord]:
         """Tasks of a shard, newest first, below the cursor (a position)."""
-        return list(self._shards.journal(shard).list(where, cursor, min(limit, 1000)))
+        journal = self._shards.journal(shard)
+        return waiting.list_tasks(journal, self._loop, where, cursor, min(limit, 1000))
 
     @ray.method(concurrency_group="read")
     def cancel(self, tenant: str, session: int, shard: int, counter: int, reason: str) -> str:
         """Cancel a task (P9); returns its state, `cancelling` if it has none yet."""
-        journal = self._shards.journal(shard)
-        record = self._find(shard, tenant, session, counter, bodies=False)
-        state = journal.cancel(record.position, reason, unix_ms())
-        if state != outcome.OPEN:
-            return outcome.NAMES[state]
-        position = record.position
-        self._loop.cancel(shard, position)
-        if self._loop.ask(lambda state: is_running(state, shard, position), True):
-            return "cancelling"
-        _, ended = self._waiters.wait(shard, [(position, position + 1)], CANCEL_S)
-        if not ended:
-            return "cancelling"
-        return journal.find(tenant, session, counter, bodies=False).state
+        return self._cancels.cancel(shard, (tenant, session, counter), reason)
+
+    @ray.method(concurrency_group="read")
+    def cancel_waiting(
+        self, tenant: str, session: int, shard: int, counter: int, reason: str
+    ) -> str:
+        """Cancel a task unless it runs; returns its state, `running` if it was let be."""
+        return self._cancels.cancel_waiting(shard, (tenant, session, counter), reason)
 
     @ray.method(concurrency_group="read")
     def replay(self, tenant: str, session: int, shard: int, counter: int) -> str:
@@ -387,8 +383,6 @@ class Leader:
         self._announce()
 
 
-#: for a queued task's end to be recorded, seconds
-CANCEL_S = 1.0
 #: between two looks at what tasks took, which cost more than the rest of a report, seconds
 SKETCH_S = 0.5
 

@@ -99,9 +99,10 @@ class Loop:
     def configure(self, config: LeaderConfig) -> None:
         self._inbox.put(events.Configured(config))
 
-    def cancel(self, shard: int, position: int) -> None:
-        """A task was cancelled in the journal: nobody is to run it any more."""
-        self._inbox.put(events.CancelAsked(shard, position))
+    def cancel(self, shard: int, position: int, reason: str, *, only_waiting: bool = False) -> None:
+        """Nobody is to run a task any more: it was cancelled in the journal, or is to end if it
+        waits."""
+        self._inbox.put(events.CancelAsked(shard, position, reason, only_waiting))
 
     def introduce(self, workers: tuple[str, ...]) -> None:
         """The coordinator knows these workers."""

@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
-
-from chimera.store.protocol import TaskRecord
 
 if TYPE_CHECKING:
     from chimera.swarm.leader.state import State
 
 
-def is_running(state: State, shard: int, position: int) -> bool:
-    """Whether a task is in somebody's hands, as far as this leader knows."""
-    from chimera.swarm.leader.intake import in_flight
+def is_running(shard: int, position: int) -> Callable[[State], bool | None]:
+    """Whether a task is in somebody's hands, as far as this leader knows; None while it does not,
+    because it is taking the shard over."""
 
-    return shard not in state.shards or in_flight(state, shard, position) is not None
-
-
-def with_running(record: TaskRecord, shard: int) -> Callable[[State], TaskRecord]:
-    """The machine's word on a queued task: it may be running."""
-
-    def ask(state: State) -> TaskRecord:
+    def ask(state: State) -> bool | None:
         from chimera.swarm.leader.intake import in_flight
 
-        if record.state != "queued" or shard not in state.shards:
-            return record
-        running = in_flight(state, shard, record.position) is not None
-        return replace(record, state="running") if running else record
+        found = state.shards.get(shard)
+        if found is None:
+            return None
+        running = in_flight(state, shard, position) is not None
+        return None if found.phase == "adopting" and not running else running
+
+    return ask
+
+
+def running(shard: int) -> Callable[[State], list[tuple[int, int]]]:
+    """The [start, stop) positions of a shard that are in somebody's hands, in order; each range is
+    within a frame."""
+
+    def ask(state: State) -> list[tuple[int, int]]:
+        from chimera.swarm.leader.intake import in_hands
+
+        return in_hands(state, shard) if shard in state.shards else []
 
     return ask

@@ -10,11 +10,12 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from chimera.client import AsyncSwarm
+from chimera.client.listing import no_dead_letter
 from chimera.errors import NotFound
 from chimera.serve.gateway import SwarmDep
 from chimera.serve.models import TaskPage, TaskView, view
 from chimera.serve.replies import PROBLEMS
-from chimera.serve.tasks import ID_PATTERN, TaskId, look
+from chimera.serve.tasks import ID_PATTERN, Since, TaskId, Until, look
 
 router = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"], responses=PROBLEMS)
 
@@ -51,12 +52,14 @@ async def listing(
     swarm: SwarmDep,
     type: Annotated[str | None, Query(max_length=200)] = None,
     tag: Annotated[str | None, Query(max_length=128)] = None,
+    since: Since = None,
+    until: Until = None,
     cursor: Annotated[str | None, Query(max_length=20_000)] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> TaskPage:
-    """Those that were replayed are among them, with `replayed_as`."""
+    """Those that were replayed are among them, with `replayed_as`; those given up are not."""
     records, following = await swarm.page(
-        type=type, state="failed", tag=tag, cursor=cursor, limit=limit
+        type=type, tag=tag, since=since, until=until, dead_letters=True, cursor=cursor, limit=limit
     )
     return TaskPage(tasks=[view(record) for record in records], cursor=following)
 
@@ -65,8 +68,8 @@ async def listing(
 async def show(task_id: TaskId, swarm: SwarmDep) -> TaskView:
     """With its payload and why it failed."""
     found = await look(swarm, swarm.handle(task_id))
-    if found.state != "failed":
-        raise NotFound(f"task {task_id} is no dead letter: it is {found.state}")
+    if not found.dead_letter:
+        raise no_dead_letter(task_id, found.state)
     return found
 
 
@@ -118,12 +121,12 @@ async def _chosen(swarm: AsyncSwarm, chosen: Selection) -> AsyncIterator[str]:
     if chosen.ids is not None:
         for one in chosen.ids[: chosen.limit]:
             record = await swarm.get(one)
-            if record.state != "failed":
-                raise NotFound(f"task {one} is no dead letter: it is {record.state}")
+            if not record.dead_letter:
+                raise no_dead_letter(one, record.state)
             yield record.task_id
         return
     left = chosen.limit
-    async for record in swarm.list(type=chosen.type, state="failed", tag=chosen.tag):
+    async for record in swarm.list(type=chosen.type, tag=chosen.tag, dead_letters=True):
         if record.replayed_as is None:
             yield record.task_id
             left -= 1

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 
 from chimera.client import AsyncSwarm
+from chimera.client.listing import Position
 from chimera.errors import InvalidRequest, Unavailable
 from chimera.serve.gateway import Gateway, GatewayDep, SwarmDep
 from chimera.serve.models import view
@@ -31,7 +32,7 @@ SILENCE_S = 15.0
 #: recorded rows that are read at once, a shard; one may be a frame of a thousand tasks
 ROWS = 8
 
-_marks = msgspec.msgpack.Decoder(dict[int, int])
+_marks = msgspec.msgpack.Decoder(dict[int, Position])
 #: one of them: `itemSchema` is OpenAPI 3.2's, and tools for 3.1 know it
 _ITEM = {
     "type": "object",

@@ -96,6 +96,7 @@ class TaskView(BaseModel):
     duplicate: bool = Field(default=False, description="An earlier submit had the same key.")
     replay_of: str | None = None
     replayed_as: str | None = None
+    dead_letter: bool = Field(default=False, description="It failed, and was not given up.")
     payload: Any = None
     result: Any = Field(default=None, description="What the handler returned.")
     result_url: str | None = Field(default=None, description="Where a large result is to be read.")
@@ -148,6 +149,7 @@ def view(record: TaskRecord, progress: Any = None, duplicate: bool = False) -> T
         duplicate=duplicate,
         replay_of=record.replay_of,
         replayed_as=record.replayed_as,
+        dead_letter=record.dead_letter,
     )
     if record.payload is not None:
         found.payload = _json(record.payload)

@@ -63,6 +63,10 @@ Wait = Annotated[
         " wait already the answer comes at once, with `Retry-After`.",
     ),
 ]
+Since = Annotated[
+    float | None, Query(ge=0, lt=1e11, description="Accepted then or later: Unix seconds.")
+]
+Until = Annotated[float | None, Query(ge=0, lt=1e11, description="Accepted before: Unix seconds.")]
 Prefer = Annotated[str | None, Header(description="`wait=SECONDS` or `respond-async` (RFC 7240).")]
 
 
@@ -162,7 +166,7 @@ async def look(swarm: AsyncSwarm, handle: AsyncHandle) -> TaskView:
     """The task as it is now, with how far it is if it runs. Raises NotFound."""
     record = await handle.status(payload=True)
     progress = None
-    if record.state == "running":
+    if record.state in ("running", "cancelling"):
         progress = await swarm.progress(record.task_id)
     return view(record, progress)
 
@@ -177,29 +181,19 @@ async def listing(
     type: Annotated[str | None, Query(max_length=200)] = None,
     state: Annotated[State | None, Query()] = None,
     tag: Annotated[str | None, Query(max_length=128)] = None,
-    since: Annotated[float | None, Query(ge=0, le=1e11, description="Unix seconds.")] = None,
-    until: Annotated[float | None, Query(ge=0, le=1e11, description="Unix seconds.")] = None,
+    since: Since = None,
+    until: Until = None,
     cursor: Annotated[str | None, Query(max_length=20_000)] = None,
     limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 100,
 ) -> TaskPage:
-    """One page of the tenant's tasks that fit; `since` and `until` bound when they were accepted.
+    """One page of the tenant's tasks that fit.
 
     A page may hold fewer than `limit` tasks, or none, and still have a next one.
     """
     records, following = await swarm.page(
-        type=type, state=state, tag=tag, cursor=cursor, limit=limit
+        type=type, state=state, tag=tag, since=since, until=until, cursor=cursor, limit=limit
     )
-    first = None if since is None else since * 1000
-    last = None if until is None else until * 1000
-    kept = [
-        view(record)
-        for record in records
-        if (first is None or record.accepted_at >= first)
-        and (last is None or record.accepted_at < last)
-    ]
-    if first is not None and records and records[-1].accepted_at < first:
-        following = None  # what follows is older still
-    return TaskPage(tasks=kept, cursor=following)
+    return TaskPage(tasks=[view(record) for record in records], cursor=following)
 
 
 @router.get("/{task_id}", summary="Look at a task", response_model=TaskView, responses=NOT_MODIFIED)
@@ -250,11 +244,12 @@ async def cancel(
     task_id: TaskId,
     swarm: SwarmDep,
     reason: Annotated[str, Query(max_length=1000)] = "",
+    only_waiting: Annotated[bool, Query(description="One that runs is let be.")] = False,
 ) -> Response:
     """Cancel it durably: one that waits ends at once, one that runs when its attempt ends.
 
     A task that has ended stays as it is; the answer says how.
     """
-    state = await swarm.cancel(task_id, reason)
+    state = await swarm.cancel(task_id, reason, only_waiting=only_waiting)
     found = await look(swarm, swarm.handle(task_id))
-    return _answer(found, 200 if state in ENDED else 202, {})
+    return _answer(found, 200 if only_waiting or state in ENDED else 202, {})

@@ -37,6 +37,7 @@ VERBS: dict[str, tuple[Any, Any]] = {
     "append": (tuple[int, list[bytes]], list[Either[Receipt]]),
     "call": (tuple[int, float, bytes], tuple[Either[Receipt], int | None, bytes | None, bool]),
     "cancel": (tuple[str, int, int, int, str], str),
+    "cancel_waiting": (tuple[str, int, int, int, str], str),
     "get": (tuple[str, list[tuple[int, int, int]], bool], list[Either[TaskRecord]]),
     "list_tasks": (tuple[int, Filter, int | None, int], list[TaskRecord]),
     "outcomes": (

@@ -12,7 +12,7 @@ from chimera.cli.joining import AnyClient, Target, target_options
 from chimera.cli.output import Output, command
 from chimera.cli.select import COLUMNS, WIDE, Chosen, act, filter_options, row, sure_options
 from chimera.cli.tasks import print_task
-from chimera.errors import NotFound
+from chimera.client.listing import no_dead_letter
 
 
 @click.group()
@@ -24,7 +24,7 @@ def dlq() -> None:
 @target_options
 @filter_options()
 def list_(out: Output, target: Target, chosen: Chosen) -> None:
-    """List dead letters, newest first; those that were replayed are among them.
+    """List dead letters, newest first: with those that were replayed, without those given up.
 
     \b
     Examples:
@@ -32,7 +32,7 @@ def list_(out: Output, target: Target, chosen: Chosen) -> None:
       chimera dlq list --type mail.send --since 1d -o wide
     """
     with target.client() as client:
-        rows = [row(one) for one in replace(chosen, state="failed").tasks(client)]
+        rows = [row(one) for one in replace(chosen, dead_letters=True).tasks(client)]
     out.table(rows, COLUMNS, WIDE)
 
 
@@ -48,8 +48,8 @@ def show(out: Output, target: Target, task_id: str) -> None:
     """
     with target.client() as client:
         record = client.get(task_id, payload=True)
-        if record.state != "failed":
-            raise NotFound(f"task {task_id} is no dead letter: it is {record.state}")
+        if not record.dead_letter:
+            raise no_dead_letter(task_id, record.state)
         print_task(out, record)
 
 
@@ -105,7 +105,7 @@ def _each(
     with target.client() as client:
         found = list(ids) or [
             one.task_id
-            for one in replace(chosen, state="failed").tasks(client)
+            for one in replace(chosen, dead_letters=True).tasks(client)
             if one.replayed_as is None
         ]
         return act(out, verb, found, dry_run, yes, lambda one: do(client, one), not ids)

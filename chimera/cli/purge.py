@@ -33,4 +33,4 @@ def purge(out: Output, target: Target, chosen: Chosen, all_: bool, dry_run: bool
             for one in replace(chosen, state=state).tasks(client)
         ]
         return act(out, "cancel", found, dry_run, yes,
-                   lambda one: client.cancel(one, "purged"), True)  # fmt: skip
+                   lambda one: client.cancel(one, "purged", only_waiting=True), True)  # fmt: skip

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from itertools import islice
 from typing import Any
 
 import click
@@ -35,6 +36,7 @@ class Chosen:
     since: datetime | None
     until: datetime | None
     limit: int
+    dead_letters: bool = False  #: only what failed and was not given up
 
     @property
     def says_something(self) -> bool:
@@ -44,18 +46,11 @@ class Chosen:
 
     def tasks(self, client: AnyClient) -> Iterator[TaskRecord]:
         """The tasks that fit, newest first."""
-        first = None if self.since is None else self.since.timestamp() * 1000
-        last = None if self.until is None else self.until.timestamp() * 1000
-        left = self.limit
-        for record in client.list(type=self.type, state=self.state, tag=self.tag):
-            if first is not None and record.accepted_at < first:
-                return
-            if last is not None and record.accepted_at >= last:
-                continue
-            yield record
-            left -= 1
-            if not left:
-                return
+        found = client.list(
+            type=self.type, state=self.state, tag=self.tag, since=self.since, until=self.until,
+            dead_letters=self.dead_letters,
+        )  # fmt: skip
+        return islice(found, self.limit)
 
 
 def filter_options(

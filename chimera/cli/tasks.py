@@ -104,6 +104,8 @@ def cancel(
 ) -> int:  # fmt: skip
     """Cancel tasks, by id or by filter; those that run end when their attempt does.
 
+    With --state queued or scheduled one that runs by then goes on.
+
     \b
     Examples:
       chimera tasks cancel $ID --reason "sent by mistake"
@@ -113,6 +115,7 @@ def cancel(
     if bool(ids) == chosen.says_something:
         raise click.UsageError("say which: ids, or a filter")
     with target.client() as client:
+        waits = chosen.state in ("queued", "scheduled")
         found = list(ids) or [one.task_id for one in chosen.tasks(client) if one.settled_at is None]
         return act(out, "cancel", found, dry_run, yes,
-                   lambda one: client.cancel(one, reason), not ids)  # fmt: skip
+                   lambda one: client.cancel(one, reason, only_waiting=waits), not ids)  # fmt: skip

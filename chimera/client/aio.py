@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from chimera.client import listing
 from chimera.client.bulk import BulkTasks, Counts
 from chimera.client.contracts import Check
 from chimera.client.following import Follower
-from chimera.client.listing import Page
+from chimera.client.listing import PAGE, Page
 from chimera.client.many import Keys
+from chimera.client.options import When
 from chimera.client.reel import Reel
 from chimera.client.steps import arun
 from chimera.client.submit import SUBMIT_TIMEOUT_S
@@ -54,8 +56,8 @@ class AsyncHandle:
     async def status(self, payload: bool = False) -> TaskRecord:
         return await arun(self._task.record(payload))
 
-    async def cancel(self, reason: str = "") -> str:
-        return await arun(self._task.cancel(reason))
+    async def cancel(self, reason: str = "", *, only_waiting: bool = False) -> str:
+        return await arun(self._task.cancel(reason, only_waiting))
 
     async def replay(self) -> AsyncHandle:
         return AsyncHandle(await arun(self._task.replay()))
@@ -170,8 +172,8 @@ class AsyncSwarm(Verbs):
     async def get(self, task_id: str, payload: bool = False) -> TaskRecord:
         return await arun(self._task(task_id).record(payload))
 
-    async def cancel(self, task_id: str, reason: str = "") -> str:
-        return await arun(self._task(task_id).cancel(reason))
+    async def cancel(self, task_id: str, reason: str = "", *, only_waiting: bool = False) -> str:
+        return await arun(self._task(task_id).cancel(reason, only_waiting))
 
     async def discard(self, task_id: str) -> None:
         """Give a dead letter up: it cannot be replayed any more. Raises NotFound."""
@@ -185,11 +187,19 @@ class AsyncSwarm(Verbs):
         return AsyncHandle(await arun(self._task(task_id).replay()))
 
     async def list(
-        self, *, type: str | None = None, state: str | None = None, tag: str | None = None
+        self,
+        *,
+        type: str | None = None,
+        state: str | None = None,
+        tag: str | None = None,
+        since: When | None = None,
+        until: When | None = None,
+        dead_letters: bool = False,
     ) -> AsyncIterator[TaskRecord]:
+        where = self._chosen(type, state, tag, since, until, dead_letters)
         cursor: str | None = None
         while True:
-            tasks, cursor = await self.page(type=type, state=state, tag=tag, cursor=cursor)
+            tasks, cursor = await arun(listing.page(self.core, where, cursor, PAGE))
             for task in tasks:
                 yield task
             if cursor is None:
@@ -201,10 +211,14 @@ class AsyncSwarm(Verbs):
         type: str | None = None,
         state: str | None = None,
         tag: str | None = None,
+        since: When | None = None,
+        until: When | None = None,
+        dead_letters: bool = False,
         cursor: str | None = None,
-        limit: int = 100,
+        limit: int = PAGE,
     ) -> Page:
-        return await arun(self._page(type, state, tag, cursor, limit))
+        where = self._chosen(type, state, tag, since, until, dead_letters)
+        return await arun(listing.page(self.core, where, cursor, limit))
 
     async def events(
         self, *, type: str | None = None, for_s: float | None = None

@@ -52,9 +52,12 @@ class Handle:
         """What the swarm knows of the task just now; with `payload`, its payload and body too."""
         return run(self._task.record(payload))
 
-    def cancel(self, reason: str = "") -> str:
-        """Cancel the task, durably; returns its state, `cancelling` while an attempt runs on."""
-        return run(self._task.cancel(reason))
+    def cancel(self, reason: str = "", *, only_waiting: bool = False) -> str:
+        """Cancel the task, durably; returns its state, `cancelling` while an attempt runs on.
+
+        `only_waiting`: if it runs it is let be, and its state is `running`.
+        """
+        return run(self._task.cancel(reason, only_waiting))
 
     def replay(self) -> Handle:
         """Run a dead letter again, as a new task; asked twice, the same one. Raises NotFound."""

@@ -6,20 +6,25 @@ import base64
 import binascii
 import heapq
 from itertools import islice
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
 from chimera.client.core import Core
+from chimera.client.options import When, milliseconds
 from chimera.client.steps import Steps
-from chimera.errors import InvalidRequest
+from chimera.errors import InvalidRequest, NotFound
 from chimera.store.protocol import Filter, TaskRecord
 
 #: tasks on a page, at most
 LIMIT_MAX = 1000
+#: and if nobody says how many
+PAGE = 100
 
+#: as many as a journal can count
+Position = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 #: shard → position below which its next page begins; 0 at its end; a shard not begun is missing
-_Marks = dict[int, int]
+_Marks = dict[int, Position]
 _decode = msgspec.msgpack.Decoder(_Marks).decode
 
 
@@ -29,6 +34,26 @@ class Page(NamedTuple):
     tasks: list[TaskRecord]  #: without payloads and results
     #: for the next page; None if this is the last
     cursor: str | None
+
+
+def chosen(
+    tenant: str,
+    type: str | None,
+    state: str | None,
+    tag: str | None,
+    since: When | None,
+    until: When | None,
+    dead_letters: bool,
+) -> Filter:
+    """What a caller wants to have listed. Raises InvalidRequest."""
+    if dead_letters and state not in (None, "failed"):
+        raise InvalidRequest(f"a dead letter has failed: it is not {state}")
+    return Filter(
+        tenant, type, state, tag,
+        None if since is None else milliseconds(since),
+        None if until is None else milliseconds(until),
+        dead_letters,
+    )  # fmt: skip
 
 
 def page(core: Core, where: Filter, cursor: str | None, limit: int) -> Steps[Page]:
@@ -54,6 +79,12 @@ def page(core: Core, where: Filter, cursor: str | None, limit: int) -> Steps[Pag
             marks[shard] = 0
     more = any(marks.get(shard) != 0 for shard in range(ring))
     return Page([record for _, record in taken], _format(marks) if more else None)
+
+
+def no_dead_letter(task_id: str, state: str) -> NotFound:
+    """What is said of a task that is none."""
+    told = "was given up" if state == "failed" else f"is {state}"
+    return NotFound(f"task {task_id} is no dead letter: it {told}")
 
 
 def _format(marks: _Marks) -> str:

@@ -106,8 +106,8 @@ def options(
             raise InvalidRequest(f"delay_s is {delay_s:g}: a delay is not negative")
         start = now_ms + int(delay_s * 1000) if delay_s else 0
     elif not_before is not None:
-        start = _milliseconds(not_before)
-    end = 0 if deadline is None else _milliseconds(deadline)
+        start = milliseconds(not_before)
+    end = 0 if deadline is None else milliseconds(deadline)
     if deadline is not None and end <= now_ms:
         raise DeadlinePassed(f"the deadline passed {(now_ms - end) / 1000:g} s ago")
     if end and start > end:
@@ -117,11 +117,12 @@ def options(
     )
 
 
-def _milliseconds(when: When) -> int:
+def milliseconds(when: When) -> int:
+    """A moment as Unix milliseconds. Raises InvalidRequest."""
     seconds = when.timestamp() if isinstance(when, datetime) else float(when)
     if not 0 <= seconds < 1e11:
         raise InvalidRequest(f"{when!r} is no moment: give a datetime or seconds since 1970")
-    return int(seconds * 1000)
+    return round(seconds * 1000)
 
 
 def _priority(given: str | int | None) -> int | None:

@@ -13,9 +13,9 @@ from chimera.client.bulk import BulkTasks
 from chimera.client.core import Core
 from chimera.client.following import Follower
 from chimera.client.handle import Bulk, Handle
-from chimera.client.listing import Page
+from chimera.client.listing import PAGE, Page
 from chimera.client.many import Keys, submit_many
-from chimera.client.options import options
+from chimera.client.options import When, options
 from chimera.client.steps import Steps, run
 from chimera.client.submit import SUBMIT_TIMEOUT_S, Submission, call, submit
 from chimera.client.task import Task, by_id
@@ -69,11 +69,11 @@ class Verbs:
         what = replace(self._submission(task, block, timeout_s, given), checked=checked)
         return submit_many(self.core, what, payloads, key, idempotency_key)
 
-    def _page(
-        self, type: str | None, state: str | None, tag: str | None, cursor: str | None, limit: int
-    ) -> Steps[Page]:
-        where = Filter(self.tenant, type, state, tag)
-        return listing.page(self.core, where, cursor, limit)
+    def _chosen(
+        self, type: str | None, state: str | None, tag: str | None, since: When | None,
+        until: When | None, dead_letters: bool,
+    ) -> Filter:  # fmt: skip
+        return listing.chosen(self.tenant, type, state, tag, since, until, dead_letters)
 
     def _task(self, task_id: str) -> Task:
         return by_id(self.core, self.tenant, task_id)
@@ -155,9 +155,12 @@ class Swarm(Verbs):
         """What the swarm knows of a task; with `payload`, its payload and body. Raises NotFound."""
         return run(self._task(task_id).record(payload))
 
-    def cancel(self, task_id: str, reason: str = "") -> str:
-        """Cancel a task, durably; returns its state, `cancelling` while an attempt runs on."""
-        return run(self._task(task_id).cancel(reason))
+    def cancel(self, task_id: str, reason: str = "", *, only_waiting: bool = False) -> str:
+        """Cancel a task, durably; returns its state, `cancelling` while an attempt runs on.
+
+        `only_waiting`: one that runs is let be, and its state is `running`.
+        """
+        return run(self._task(task_id).cancel(reason, only_waiting))
 
     def replay(self, task_id: str) -> Handle:
         """Run a dead letter again, as a new task; asked twice, the same one. Raises NotFound."""
@@ -168,12 +171,24 @@ class Swarm(Verbs):
         run(self._task(task_id).discard())
 
     def list(
-        self, *, type: str | None = None, state: str | None = None, tag: str | None = None
+        self,
+        *,
+        type: str | None = None,
+        state: str | None = None,
+        tag: str | None = None,
+        since: When | None = None,
+        until: When | None = None,
+        dead_letters: bool = False,
     ) -> Iterator[TaskRecord]:
-        """The tenant's tasks that fit, newest first, without payloads and results."""
+        """The tenant's tasks that fit, newest first, without payloads and results.
+
+        `since` and `until` bound when they were accepted (datetimes, or seconds since 1970; the
+        first is within). `dead_letters`: only what failed and was not given up.
+        """
+        where = self._chosen(type, state, tag, since, until, dead_letters)
         cursor: str | None = None
         while True:
-            tasks, cursor = self.page(type=type, state=state, tag=tag, cursor=cursor)
+            tasks, cursor = run(listing.page(self.core, where, cursor, PAGE))
             yield from tasks
             if cursor is None:
                 return
@@ -184,11 +199,15 @@ class Swarm(Verbs):
         type: str | None = None,
         state: str | None = None,
         tag: str | None = None,
+        since: When | None = None,
+        until: When | None = None,
+        dead_letters: bool = False,
         cursor: str | None = None,
-        limit: int = 100,
+        limit: int = PAGE,
     ) -> Page:
         """One page of `list`, and the cursor of the next one."""
-        return run(self._page(type, state, tag, cursor, limit))
+        where = self._chosen(type, state, tag, since, until, dead_letters)
+        return run(listing.page(self.core, where, cursor, limit))
 
     def events(
         self, *, type: str | None = None, for_s: float | None = None

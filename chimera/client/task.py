@@ -104,9 +104,11 @@ class Task:
         limit = 10.0 if timeout_s is None else timeout_s
         return (yield from self.core.record(self.tenant, self.key, bodies, limit))
 
-    def cancel(self, reason: str) -> Steps[str]:
-        """Ask for its end; returns its state: `running` if an attempt goes on until it notices."""
-        state: str = yield from self._ask("cancel", "task", reason)
+    def cancel(self, reason: str, only_waiting: bool) -> Steps[str]:
+        """Ask for its end; returns its state: `cancelling` if an attempt goes on until it notices,
+        `running` if it does and `only_waiting` lets it be."""
+        verb = "cancel_waiting" if only_waiting else "cancel"
+        state: str = yield from self._ask(verb, "task", reason)
         return state
 
     def progress(self) -> Steps[Any]:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 
 from chimera.client.bulk import Counts
-from chimera.client.listing import Page
+from chimera.client.listing import PAGE, Page
 from chimera.client.many import Keys
+from chimera.client.options import When
 from chimera.client.swarm import type_name
 from chimera.http import bulk as bulks
 from chimera.http.bulk import IdempotencyKeys
@@ -54,8 +55,8 @@ class AsyncHandle:
     async def status(self, payload: bool = False) -> TaskRecord:
         return await self._client.get(self.id, payload)
 
-    async def cancel(self, reason: str = "") -> str:
-        return await self._client.cancel(self.id, reason)
+    async def cancel(self, reason: str = "", *, only_waiting: bool = False) -> str:
+        return await self._client.cancel(self.id, reason, only_waiting=only_waiting)
 
     async def replay(self) -> AsyncHandle:
         return await self._client.replay(self.id)
@@ -203,8 +204,8 @@ class AsyncClient:
     async def get(self, task_id: str, payload: bool = False) -> TaskRecord:
         return await arun(self.http, self.api.record(task_id, payload))
 
-    async def cancel(self, task_id: str, reason: str = "") -> str:
-        return await arun(self.http, self.api.cancel(task_id, reason))
+    async def cancel(self, task_id: str, reason: str = "", *, only_waiting: bool = False) -> str:
+        return await arun(self.http, self.api.cancel(task_id, reason, only_waiting))
 
     async def replay(self, task_id: str) -> AsyncHandle:
         return AsyncHandle(self, await arun(self.http, self.api.replay(task_id)))
@@ -216,11 +217,19 @@ class AsyncClient:
         return (await arun(self.http, self.api.view(task_id))).progress
 
     async def list(
-        self, *, type: str | None = None, state: str | None = None, tag: str | None = None
+        self,
+        *,
+        type: str | None = None,
+        state: str | None = None,
+        tag: str | None = None,
+        since: When | None = None,
+        until: When | None = None,
+        dead_letters: bool = False,
     ) -> AsyncIterator[TaskRecord]:
+        where = self.api.chosen(type, state, tag, since, until, dead_letters)
         cursor: str | None = None
         while True:
-            tasks, cursor = await self.page(type=type, state=state, tag=tag, cursor=cursor)
+            tasks, cursor = await arun(self.http, self.api.page(where, cursor, PAGE))
             for task in tasks:
                 yield task
             if cursor is None:
@@ -232,10 +241,14 @@ class AsyncClient:
         type: str | None = None,
         state: str | None = None,
         tag: str | None = None,
+        since: When | None = None,
+        until: When | None = None,
+        dead_letters: bool = False,
         cursor: str | None = None,
-        limit: int = 100,
+        limit: int = PAGE,
     ) -> Page:
-        return await arun(self.http, self.api.page(type, state, tag, cursor, limit))
+        where = self.api.chosen(type, state, tag, since, until, dead_letters)
+        return await arun(self.http, self.api.page(where, cursor, limit))
 
     async def types(self) -> tuple[TaskPolicy, ...]:
         return await arun(self.http, self.api.types())

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 
 from chimera.client.bulk import Counts
-from chimera.client.listing import Page
+from chimera.client.listing import PAGE, Page
 from chimera.client.many import Keys
+from chimera.client.options import When
 from chimera.client.swarm import type_name
 from chimera.http import bulk as bulks
 from chimera.http.bulk import IdempotencyKeys
@@ -66,9 +67,12 @@ class Handle:
         """What the swarm knows of the task just now; with `payload`, its payload and body too."""
         return self._client.get(self.id, payload)
 
-    def cancel(self, reason: str = "") -> str:
-        """Cancel the task, durably; returns its state, `cancelling` while an attempt runs on."""
-        return self._client.cancel(self.id, reason)
+    def cancel(self, reason: str = "", *, only_waiting: bool = False) -> str:
+        """Cancel the task, durably; returns its state, `cancelling` while an attempt runs on.
+
+        `only_waiting`: if it runs it is let be, and its state is `running`.
+        """
+        return self._client.cancel(self.id, reason, only_waiting=only_waiting)
 
     def replay(self) -> Handle:
         """Run a dead letter again, as a new task; asked twice, the same one. Raises NotFound."""
@@ -240,9 +244,12 @@ class Client:
         """What the swarm knows of a task; with `payload`, its payload and body. Raises NotFound."""
         return run(self.http, self.api.record(task_id, payload))
 
-    def cancel(self, task_id: str, reason: str = "") -> str:
-        """Cancel a task, durably; returns its state, `cancelling` while an attempt runs on."""
-        return run(self.http, self.api.cancel(task_id, reason))
+    def cancel(self, task_id: str, reason: str = "", *, only_waiting: bool = False) -> str:
+        """Cancel a task, durably; returns its state, `cancelling` while an attempt runs on.
+
+        `only_waiting`: one that runs is let be, and its state is `running`.
+        """
+        return run(self.http, self.api.cancel(task_id, reason, only_waiting))
 
     def replay(self, task_id: str) -> Handle:
         """Run a dead letter again, as a new task; asked twice, the same one. Raises NotFound."""
@@ -257,12 +264,24 @@ class Client:
         return run(self.http, self.api.view(task_id)).progress
 
     def list(
-        self, *, type: str | None = None, state: str | None = None, tag: str | None = None
+        self,
+        *,
+        type: str | None = None,
+        state: str | None = None,
+        tag: str | None = None,
+        since: When | None = None,
+        until: When | None = None,
+        dead_letters: bool = False,
     ) -> Iterator[TaskRecord]:
-        """The tenant's tasks that fit, newest first, without payloads and results."""
+        """The tenant's tasks that fit, newest first, without payloads and results.
+
+        `since` and `until` bound when they were accepted (datetimes, or seconds since 1970; the
+        first is within). `dead_letters`: only what failed and was not given up.
+        """
+        where = self.api.chosen(type, state, tag, since, until, dead_letters)
         cursor: str | None = None
         while True:
-            tasks, cursor = self.page(type=type, state=state, tag=tag, cursor=cursor)
+            tasks, cursor = run(self.http, self.api.page(where, cursor, PAGE))
             yield from tasks
             if cursor is None:
                 return
@@ -273,11 +292,15 @@ class Client:
         type: str | None = None,
         state: str | None = None,
         tag: str | None = None,
+        since: When | None = None,
+        until: When | None = None,
+        dead_letters: bool = False,
         cursor: str | None = None,
-        limit: int = 100,
+        limit: int = PAGE,
     ) -> Page:
         """One page of `list`, and the cursor of the next one."""
-        return run(self.http, self.api.page(type, state, tag, cursor, limit))
+        where = self.api.chosen(type, state, tag, since, until, dead_letters)
+        return run(self.http, self.api.page(where, cursor, limit))
 
     def types(self) -> tuple[TaskPolicy, ...]:
         """The task types that have handlers, with what is told of their policies."""

@@ -18,9 +18,10 @@ from urllib.parse import quote
 import msgspec
 
 from chimera import names
+from chimera.client import listing
 from chimera.client.encode import encode_payload
 from chimera.client.listing import Page
-from chimera.client.options import options
+from chimera.client.options import When, options
 from chimera.client.outcomes import decode_json
 from chimera.errors import (
     ChimeraError,
@@ -49,7 +50,7 @@ from chimera.http.wire import (
     problem,
     retry_after,
 )
-from chimera.store.protocol import TaskRecord
+from chimera.store.protocol import Filter, TaskRecord
 from chimera.swarm.policy import TaskPolicy
 
 T = TypeVar("T")
@@ -210,9 +211,11 @@ class Api:
         call = Call("GET", view.result_url, timeout_s=SUBMIT_TIMEOUT_S)
         return decode_json((yield from self.ask(call, SUBMIT_TIMEOUT_S)).body)
 
-    def cancel(self, task_id: str, reason: str) -> Steps[str]:
+    def cancel(self, task_id: str, reason: str, only_waiting: bool) -> Steps[str]:
         """Cancel it; its state then."""
-        call = Call("DELETE", _path(task_id), {"reason": reason} if reason else {})
+        query = {"reason": reason} if reason else {}
+        query |= {"only_waiting": "true"} if only_waiting else {}
+        call = Call("DELETE", _path(task_id), query)
         found: View = decode((yield from self.ask(call, ASK_TIMEOUT_S)), View)
         return found.state
 
@@ -227,13 +230,23 @@ class Api:
         call = Call("DELETE", _path(task_id, "/v1/dead-letters/"))
         yield from self.ask(call, ASK_TIMEOUT_S, gone=True)
 
-    def page(
-        self, type: str | None, state: str | None, tag: str | None, cursor: str | None, limit: int
-    ) -> Steps[Page]:
+    def chosen(
+        self, type: str | None, state: str | None, tag: str | None, since: When | None,
+        until: When | None, dead_letters: bool,
+    ) -> Filter:  # fmt: skip
+        """What a caller wants to have listed. Raises InvalidRequest."""
+        return listing.chosen(self.tenant, type, state, tag, since, until, dead_letters)
+
+    def page(self, where: Filter, cursor: str | None, limit: int) -> Steps[Page]:
         """One page of tasks, newest first."""
-        query = {"type": type, "state": state, "tag": tag, "cursor": cursor, "limit": limit}
+        query = {
+            "type": where.type, "tag": where.tag, "cursor": cursor, "limit": limit,
+            "since": None if where.since is None else where.since / 1000,
+            "until": None if where.until is None else where.until / 1000,
+            "state": None if where.dead_letters else where.state,
+        }  # fmt: skip
         query = {name: value for name, value in query.items() if value is not None}
-        call = Call("GET", "/v1/tasks", query)
+        call = Call("GET", "/v1/dead-letters" if where.dead_letters else "/v1/tasks", query)
         found: Pages = decode((yield from self.ask(call, ASK_TIMEOUT_S)), Pages)
         records = [replace(one.record(), payload=None, body=None) for one in found.tasks]
         return Page(records, found.cursor)

@@ -74,6 +74,7 @@ class View(msgspec.Struct):
     duplicate: bool = False
     replay_of: str | None = None
     replayed_as: str | None = None
+    dead_letter: bool = False
     payload: msgspec.Raw = _NULL
     result: msgspec.Raw = _NULL
     result_url: str | None = None
@@ -99,6 +100,7 @@ class View(msgspec.Struct):
             cancel_requested=self.cancel_requested, replay_of=self.replay_of,
             replayed_as=self.replayed_as, payload=bytes(self.payload),
             body=self._body() or None, body_is_claim=self.result_url is not None,
+            dead_letter=self.dead_letter,
         )  # fmt: skip
 
     def _body(self) -> bytes:

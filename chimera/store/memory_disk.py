@@ -59,7 +59,13 @@ class Task:
     def state(self) -> str:
         if self.outcome is not None:
             return outcome.NAMES[self.outcome.state]
+        if self.cancel:
+            return "cancelling"
         return "queued" if self.park is None else "scheduled"
+
+    @property
+    def is_dead_letter(self) -> bool:
+        return self.state == "failed" and not self.discarded
 
     def scheduled(self) -> Scheduled | None:
         park, head = self.park, self.frame.arrival.head
@@ -92,6 +98,7 @@ class Task:
             payload=self.frame.cutter.payload(self.index) if bodies else None,
             body=done.body if done and bodies else None,
             body_is_claim=self.claimed and bodies,
+            dead_letter=self.is_dead_letter,
         )
 
 

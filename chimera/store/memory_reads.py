@@ -144,16 +144,26 @@ class MemoryReads:
             return self.find(tenant, first.session, first.counter, bodies)
         raise NotFound
 
-    def list(self, where: Filter, cursor: int | None, limit: int) -> list[TaskRecord]:
+    def list(
+        self,
+        where: Filter,
+        cursor: int | None,
+        limit: int,
+        among: Sequence[tuple[int, int]] | None = None,
+    ) -> list[TaskRecord]:
         found = []
         for task in reversed(self._living()):
             record = task.record(bodies=False)
             if (
                 (cursor is None or record.position < cursor)
+                and (among is None or any(a <= record.position < b for a, b in among))
                 and where.tenant in (None, record.tenant)
                 and where.type in (None, record.type)
                 and where.state in (None, record.state)
                 and (where.tag is None or where.tag in record.tags)
+                and (where.since is None or record.accepted_at >= where.since)
+                and (where.until is None or record.accepted_at < where.until)
+                and (not where.dead_letters or record.dead_letter)
             ):
                 found.append(record)
         return found[:limit]
@@ -207,7 +217,7 @@ class MemoryReads:
             "open": sum(task.open for task in living),
             "tasks": sum(task.skip is None for task in self._disk.tasks),
             "schedule": sum(task.park is not None for task in living),
-            "dead": sum(task.state == "failed" for task in living),
+            "dead": sum(task.is_dead_letter for task in living),
             "session": id(self._disk),
             "bytes": sum(len(frame.arrival.frame) for frame in self._disk.frames),
             "commits": self._disk.commits,

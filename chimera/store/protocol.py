@@ -66,10 +66,11 @@ class TaskRecord:
     type: str
     tenant: str
     priority: int
-    #: queued, scheduled, succeeded, failed, cancelled or expired (`running` is the leader's word)
+    #: queued, scheduled, cancelling, succeeded, failed, cancelled or expired (`running` is the
+    #: leader's word)
     state: str
     attempts: int
-    accepted_at: int
+    accepted_at: int  #: by the clock of who owned the journal then
     settled_at: int | None
     due: int | None
     key: str | None
@@ -80,6 +81,7 @@ class TaskRecord:
     payload: bytes | None = None
     body: bytes | None = None  #: result or Failure, JSON; or the claim check of it
     body_is_claim: bool = False
+    dead_letter: bool = False  #: failed, and not given up
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,9 @@ class Filter:
     type: str | None = None
     state: str | None = None
     tag: str | None = None
+    since: int | None = None  #: accepted then or later
+    until: int | None = None  #: accepted before
+    dead_letters: bool = False  #: only what failed and was not given up
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,8 +302,17 @@ class Journal(Protocol):
         error for which the task was refused."""
         ...
 
-    def list(self, where: Filter, cursor: int | None, limit: int) -> Sequence[TaskRecord]:
-        """Tasks below the cursor (a position), newest first; without payloads and bodies."""
+    def list(
+        self,
+        where: Filter,
+        cursor: int | None,
+        limit: int,
+        among: Sequence[tuple[int, int]] | None = None,
+    ) -> Sequence[TaskRecord]:
+        """Tasks below the cursor (a position), newest first; without payloads and bodies.
+
+        `among`: only those at these [start, stop) positions, each range within a frame.
+        """
         ...
 
     def sweep(self, now: int, limit: int) -> SweepResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -293,6 +294,24 @@ class ReplaySuite:
             with pytest.raises(errors.NotFound):
                 verb(1)
         assert states(journal, 0, 2) == [OK, FAILED]
+        assert journal.stats()["dead"] == 0
+
+    def test_what_was_given_up_is_failed_and_no_dead_letter(self, bench: Bench):
+        journal = bench.owned()
+        accept(journal, frame(0, 4, tags=[["x"]] * 4))
+        settle(journal, ended(0, [FAILED, OK, FAILED, FAILED]))
+        new_id, _, _ = journal.replay(0, NOW)
+        journal.discard(2)
+
+        def found(**where: Any) -> list[int]:
+            return [record.position for record in journal.list(Filter(**where), None, 9)]
+
+        for where in ({}, {"tag": "x"}, {"type": "t"}, {"state": "failed"}):
+            assert found(**where, dead_letters=True) == [3, 0], where
+        assert found(state="failed") == found(state="failed", tag="x") == [3, 2, 0]
+        told = [journal.find("default", 7, at) for at in range(4)]
+        assert [one.dead_letter for one in told] == [True, False, False, True]
+        assert [one.replayed_as for one in told] == [new_id, None, None, None]
 
     def test_what_ended_is_told_in_the_order_of_recording(self, bench: Bench):
         journal = bench.owned()

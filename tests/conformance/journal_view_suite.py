@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from chimera import errors
@@ -105,6 +107,68 @@ class ListSuite:
         queued = journal.list(Filter(state="queued", tag="x"), None, 500)
         assert [r.position for r in queued] == sorted({*range(300)} - {0, 7, 150, 299})[::-1]
         assert [r.key for r in queued] == [f"k{r.position}" for r in queued]
+
+    def test_times_are_those_of_acceptance_whatever_the_order(self, bench: Bench):
+        journal = bench.owned()
+        ahead = command.Head("t", at=NOW + 70)  # the clock of who submits says nothing
+        columns = {"tags": [["x"], []], "not_before": [0, NOW + DAY]}
+        accept(journal, frame(0, 2, **columns), now=NOW + 50)
+        accept(journal, frame(2, 2, head=ahead, **columns), now=NOW + 10)  # a slower clock's
+        accept(journal, frame(4, 2, **columns), now=NOW + 60)
+        settle(journal, singles=[single(at, FAILED) for at in (0, 2, 4)], now=NOW + 99)
+
+        def found(since: int | None, until: int | None, **where: Any) -> list[int]:
+            bounds = [None if one is None else NOW + one for one in (since, until)]
+            told = journal.list(Filter(**where, since=bounds[0], until=bounds[1]), None, 99)
+            return [record.position for record in told]
+
+        assert found(None, None) == [5, 4, 3, 2, 1, 0]
+        assert found(50, None) == [5, 4, 1, 0]
+        assert found(51, None) == [5, 4]
+        assert found(None, 50) == [3, 2]
+        assert found(10, 51) == [3, 2, 1, 0]
+        assert found(61, None) == found(None, 10) == found(40, 30) == []
+        for where in ({"tag": "x"}, {"state": "failed"}, {"dead_letters": True}):
+            assert found(50, None, **where) == [4, 0], where
+            assert found(None, 60, **where) == [2, 0], where
+        assert found(50, None, state="scheduled") == [5, 1]
+        newest = journal.list(Filter(since=NOW + 50), 4, 1)
+        assert [record.position for record in newest] == [1]
+        accept(journal, frame(6, 1), now=NOW + 20)
+        accept(journal, frame(7, 1), now=NOW + 50)
+        assert found(50, None, state="queued") == [7]
+        assert found(None, 50, state="queued") == [6]
+
+    def test_a_list_of_some_positions_holds_no_others(self, bench: Bench):
+        journal = bench.owned()
+        accept(journal, frame(0, 4), frame(4, 4), frame(8, 1))
+        settle(journal, singles=(single(2), single(5)))
+
+        def found(cursor: int | None, limit: int, **where: str) -> list[int]:
+            among = [(4, 7), (0, 1), (2, 4), (50, 60)]
+            told = journal.list(Filter(**where), cursor, limit, among)
+            return [record.position for record in told]
+
+        assert found(None, 99) == [6, 5, 4, 3, 2, 0]
+        assert found(None, 4) == [6, 5, 4, 3]
+        assert found(3, 4) == [2, 0]
+        assert found(6, 99, state="queued") == [4, 3, 0]
+        assert journal.list(Filter(), None, 9, []) == []
+
+    def test_what_is_cancelled_and_goes_on_is_neither_queued_nor_scheduled(self, bench: Bench):
+        journal = bench.owned()
+        accept(journal, frame(0, 5, not_before=[0, 0, 0, NOW + 9, NOW + 9], tags=[["x"]] * 5))
+        for position in (0, 1, 3):
+            journal.cancel(position, "", NOW)
+        settle(journal, singles=(single(1, CANCELLED),))
+
+        def found(**where: str) -> list[int]:
+            return [record.position for record in journal.list(Filter(**where), None, 9)]
+
+        assert found(state="cancelling") == found(state="cancelling", tag="x") == [3, 0]
+        assert (found(state="queued"), found(state="scheduled")) == ([2], [4])
+        told = [journal.find("default", 7, at).state for at in range(5)]
+        assert told == ["cancelling", "cancelled", "queued", "cancelling", "scheduled"]
 
     def test_one_task_is_found_by_its_id_and_tenant(self, bench: Bench):
         journal = bench.owned()

@@ -48,6 +48,27 @@ def test_a_running_task_sees_that_it_is_cancelled(swarm):
         task.result(timeout_s=60)
 
 
+def test_lists_tell_what_runs_and_a_purge_leaves_it_alone(swarm):
+    log, gate = swarm.dir / "log", swarm.dir / "gate"
+    client = swarm.client
+    body = {"log": str(log), "gate": str(gate)}
+    runs, waits = (client.submit("work", body, key="k", tags=["listed"]) for _ in range(2))
+    until(Lines(log))
+
+    def found(state):
+        return [one.task_id for one in client.list(state=state, tag="listed")]
+
+    assert (found("running"), found("queued")) == ([runs.id], [waits.id])
+    assert {one.state for one in client.list(tag="listed")} == {"running", "queued"}
+    done = [one.cancel("purged", only_waiting=True) for one in (runs, waits)]
+    assert done == ["running", "cancelled"]
+    with pytest.raises(TaskCancelled, match="before it ran: purged"):
+        waits.result(timeout_s=60)
+    open_gate(gate)
+    assert runs.wait(timeout_s=60) == "succeeded"
+    assert found("running") == found("queued") == found("cancelling") == []
+
+
 def test_a_task_that_has_ended_cannot_be_cancelled(swarm):
     task = swarm.client.submit("echo", 1)
     assert task.result(timeout_s=60) == 1

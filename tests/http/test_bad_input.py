@@ -67,6 +67,8 @@ CASES = {
     "unknown dead letter": Case("POST", f"/v1/dead-letters/{UNKNOWN}/replay", 404, "not_found",
                                 UNKNOWN),
     "no id": Case("GET", "/v1/tasks/nonsense", 422, "invalid_request", "path"),
+    "forged cursor": Case("GET", "/v1/tasks?cursor=gQDPgAAAAAAAAAA", 400, "invalid_request",
+                          "cursor"),
     "no cursor": Case("GET", "/v1/tasks?cursor=x", 400, "invalid_request", "cursor"),
     "no state": Case("GET", "/v1/tasks?state=odd", 422, "invalid_request", "query"),
     "unknown type to look at": Case("GET", "/v1/task-types/none", 404, "unknown_task_type", "none"),

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any
 
 from chimera.errors import CorruptFrame
 from chimera.frames import outcome
@@ -13,8 +12,8 @@ from chimera.store.journal.reads import FrameView, views
 from chimera.store.journal.shelf import SPANS_MAX, Execute
 from chimera.store.protocol import Filter, TaskRecord
 
-#: tables that hold just the tasks of a state, a row a task
-_BY_STATE = {"failed": "dead", "scheduled": "schedule"}
+#: tables that hold just the tasks of a state, a row a task, and which of their rows
+_BY_STATE = {"scheduled": ("schedule", "true"), "cancelling": ("cancels", "open = 1")}
 _CODES = {name: code for code, name in outcome.NAMES.items()}
 #: whether a frame `c` has an outcome of the kind `:code`; `states` is null where all succeeded
 _HAS_OUTCOME = f"""
@@ -25,8 +24,16 @@ _HAS_OUTCOME = f"""
             WHERE s.position >= c.position AND s.position < c.position + c.count
             AND s.state = :code))
 """
-
-
+#: whether the task of a row `c` has the tag `:tag`
+_HAS_TAG = "EXISTS (SELECT 1 FROM tags t WHERE t.tag = :tag AND t.position = c.position)"
+#: when the task of a row `c` was accepted
+_AT = """
+(SELECT k.at FROM commands k WHERE k.position <= c.position ORDER BY k.position DESC LIMIT 1)
+"""
+#: above all positions and times
+_NEVER = 1 << 62
+#: [start, stop) positions
+Span = tuple[int, int]
 #: a round looks at no more tasks, however few pass
 _TASKS_MAX = 65_536
 #: and at so many times more than the one before
@@ -34,14 +41,23 @@ _GROWTH = 8
 
 
 def list_tasks(
-    execute: Execute, shard: int, where: Filter, cursor: int | None, limit: int
+    execute: Execute,
+    shard: int,
+    where: Filter,
+    cursor: int | None,
+    limit: int,
+    among: Sequence[Span] | None = None,
 ) -> list[TaskRecord]:
     """Tasks below the cursor that pass the filter.
 
     In rounds of a constant number of queries: one round, if all that is looked at passes.
     """
     found: list[TaskRecord] = []
-    candidates = _candidates(execute, where, 1 << 62 if cursor is None else cursor)
+    below = _NEVER if cursor is None else cursor
+    if among is None:
+        candidates = _candidates(execute, where, below)
+    else:
+        candidates = _below(among, below)
     quota = limit
     while len(found) < limit and (spans := _some(candidates, quota)):
         frames = views(execute, shard, [start for start, _ in spans])
@@ -58,7 +74,7 @@ def list_tasks(
     return found
 
 
-def _some(candidates: Iterator[tuple[int, int]], quota: int) -> list[tuple[int, int]]:
+def _some(candidates: Iterator[Span], quota: int) -> list[Span]:
     """The next spans, until there are so many tasks in them, or as many as a shelf takes."""
     found = []
     for start, stop in islice(candidates, SPANS_MAX):
@@ -75,44 +91,66 @@ def _passes(frame: FrameView, index: int, where: Filter) -> bool:
         return False
     if where.tenant not in (None, frame.tenant) or where.type not in (None, frame.type):
         return False
+    if where.since is not None and frame.at < where.since:
+        return False
+    if where.until is not None and frame.at >= where.until:
+        return False
+    if where.dead_letters and not frame.is_dead_letter(index):
+        return False
     try:
         return where.tag is None or where.tag in frame.tags(index)
     except CorruptFrame:
         return True  # found by its row in the table of tags
 
 
-def _candidates(execute: Execute, where: Filter, below: int) -> Iterator[tuple[int, int]]:
+def _below(among: Sequence[Span], below: int) -> Iterator[Span]:
+    for start, stop in sorted(among, reverse=True):
+        if start < below:
+            yield start, min(stop, below)
+
+
+def _candidates(execute: Execute, where: Filter, below: int) -> Iterator[Span]:
     """Spans of positions that may pass, each within a frame, newest first."""
-    values: tuple[Any, ...] = (below,)
-    if where.tag is not None:
-        query, values = "tags WHERE position < ? AND tag = ?", (below, where.tag)
-    elif where.state in _BY_STATE:
-        query = f"{_BY_STATE[where.state]} WHERE position < ?"
-    else:
-        yield from _of_frames(execute, where, below)
-        return
-    for (position,) in execute(f"SELECT position FROM {query} ORDER BY position DESC", values):
-        yield position, position + 1
-
-
-def _of_frames(execute: Execute, where: Filter, below: int) -> Iterator[tuple[int, int]]:
-    source, condition = "commands c", "swept IS NULL"
-    if where.state == "queued":
-        source, condition = "open_frames c", "true"
-    elif where.state is not None:
-        # without this, a state that is rare would have every frame looked at in Python
-        condition += f" AND {_HAS_OUTCOME}"
+    by_task = _by_task(where)
+    table, condition = by_task or _by_frame(where)
+    if where.since is not None or where.until is not None:
+        # clocks differ from owner to owner: the first that is too old is not the last that fits
+        at = "c.at" if table == "commands" else _AT
+        condition += f" AND {at} BETWEEN :since AND :last"
     code = _CODES.get(where.state or "", 0)
     for position, count in execute(
-        f"SELECT position, count FROM {source} WHERE position < :below AND {condition}"
-        " AND tenant = coalesce(:tenant, tenant) AND type = coalesce(:type, type)"
-        " ORDER BY position DESC",
+        f"SELECT c.position, {'1' if by_task else 'c.count'} FROM {table} c"
+        f" WHERE c.position < :below AND {condition} ORDER BY c.position DESC",
         {
             "below": below,
             "tenant": where.tenant,
             "type": where.type,
+            "tag": where.tag,
+            "since": 0 if where.since is None else where.since,
+            "last": _NEVER if where.until is None else where.until - 1,
             "code": code,
             "byte": bytes((code,)),
         },
     ):
         yield position, min(position + count, below)
+
+
+def _by_task(where: Filter) -> tuple[str, str] | None:
+    """The table to go through, a row a task, and which of its rows; None if there is none."""
+    if where.dead_letters:
+        return "dead", "true" if where.tag is None else _HAS_TAG
+    if where.tag is not None:
+        return "tags", "c.tag = :tag"
+    return _BY_STATE.get(where.state or "")
+
+
+def _by_frame(where: Filter) -> tuple[str, str]:
+    """The table to go through, a row a frame, and which of its rows."""
+    condition = "c.tenant = coalesce(:tenant, c.tenant) AND c.type = coalesce(:type, c.type)"
+    if where.state == "queued":
+        return "open_frames", condition
+    condition += " AND c.swept IS NULL"
+    if where.state is not None:
+        # without this, a state that is rare would have every frame looked at in Python
+        condition += f" AND {_HAS_OUTCOME}"
+    return "commands", condition

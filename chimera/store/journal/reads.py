@@ -17,7 +17,7 @@ class FrameView:
     def __init__(self, execute: Execute, shard: int, row: Row, shelf: Shelf) -> None:
         (
             self.position, self.count, self.tenant, self._session, self._first, self.type,
-            self._priority, self._flags, self._at, receipt, self._replay_of,
+            self._priority, self._flags, self.at, receipt, self._replay_of,
         ) = row  # fmt: skip
         self._execute = execute
         self._shard = shard
@@ -29,11 +29,19 @@ class FrameView:
         self._cutter: schedule.Cutter | None = None
 
     def state(self, index: int) -> str | None:
-        """queued, scheduled or the outcome's name; None if the task was skipped."""
+        """queued, scheduled, cancelling or the outcome's name; None if the task was skipped."""
         state = self.states[index]
         if state == outcome.OPEN:
-            return "scheduled" if self.position + index in self._shelf.parked else "queued"
+            position = self.position + index
+            if position in self._shelf.cancels:
+                return "cancelling"
+            return "scheduled" if position in self._shelf.parked else "queued"
         return outcome.NAMES.get(state)
+
+    def is_dead_letter(self, index: int) -> bool:
+        """Whether a task failed and was not given up."""
+        failed = self.states[index] == outcome.FAILED
+        return failed and self.position + index in self._shelf.dead
 
     def tags(self, index: int) -> tuple[str, ...]:
         return self.cutter().tags(index) if self._flags & command.TAGS else ()
@@ -73,7 +81,7 @@ class FrameView:
             priority=self._priority,
             state=self.state(index) or "",
             attempts=attempts,
-            accepted_at=self._at,
+            accepted_at=self.at,
             settled_at=settled_at,
             due=due,
             key=key,
@@ -84,6 +92,7 @@ class FrameView:
             payload=payload,
             body=body,
             body_is_claim=claimed,
+            dead_letter=self.is_dead_letter(index),
         )
 
     def _outcome(self, position: int, bodies: bool) -> tuple[int, int, bytes | None, bool]:
@@ -112,7 +121,7 @@ class FrameView:
     def _replayed_as(self, index: int) -> str | None:
         if self.states[index] != outcome.FAILED:
             return None
-        row = self._shelf.replays.get(self.position + index)
+        row = self._shelf.dead.get(self.position + index)
         return row and ids.format_id(receipts.unsigned(row[0]), self._shard, row[1])
 
 

@@ -69,14 +69,14 @@ class Shelf:
         return frozenset(position for (position,) in self._ask("position", "cancels"))
 
     @cached_property
-    def replays(self) -> dict[int, tuple[int, int]]:
+    def dead(self) -> dict[int, tuple[int, int] | None]:
         """Session and number of the task that replays a dead letter, by the letter's position."""
         rows = self._ask(
             "dead.position, session, first",
-            "dead JOIN commands ON commands.position = dead.replayed",
+            "dead LEFT JOIN commands ON commands.position = dead.replayed",
             "dead.position",
         )
-        return {position: (session, first) for position, session, first in rows}
+        return {at: None if session is None else (session, first) for at, session, first in rows}
 
     def states(self, position: int, count: int, skips: bytes | None) -> bytearray:
         """A byte a task of the frame at `position`, as `states.load` has it."""

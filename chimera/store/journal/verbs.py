@@ -229,10 +229,19 @@ class SqlJournal:
         with self._readers.snapshot() as execute:
             return reads.find(execute, self.shard, tenant, session, counter, bodies)
 
-    def list(self, where: Filter, cursor: int | None, limit: int) -> list[TaskRecord]:
-        """Tasks below the cursor (a position), newest first; without payloads and bodies."""
+    def list(
+        self,
+        where: Filter,
+        cursor: int | None,
+        limit: int,
+        among: Sequence[tuple[int, int]] | None = None,
+    ) -> list[TaskRecord]:
+        """Tasks below the cursor (a position), newest first; without payloads and bodies.
+
+        `among`: only those at these [start, stop) positions, each range within a frame.
+        """
         with self._readers.snapshot() as execute:
-            return listing.list_tasks(execute, self.shard, where, cursor, limit)
+            return listing.list_tasks(execute, self.shard, where, cursor, limit, among)
 
     # -- publishing what happened
 

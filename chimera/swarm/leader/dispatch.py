@@ -180,9 +180,18 @@ def _screen(shard: Shard, piece: Piece, drafts: Drafts, now: Instant) -> Iterabl
     return out
 
 
-CANCELLED_BODY = outcome.encode_failure(
-    Failure("chimera.TaskCancelled", "cancelled before it ran", retryable=False)
-)
+#: characters of a reason that are told
+REASON_MAX = 1000
+
+
+def cancelled_body(reason: str = "") -> bytes:
+    """What is told of a task that was cancelled while it waited."""
+    told = reason[:REASON_MAX].encode(errors="replace").decode()  # JSON has no half characters
+    message = "cancelled before it ran" + (f": {told}" if told else "")
+    return outcome.encode_failure(Failure("chimera.TaskCancelled", message, retryable=False))
+
+
+CANCELLED_BODY = cancelled_body()
 EXPIRED_BODY = outcome.encode_failure(
     Failure("chimera.TaskExpired", "the deadline passed before the task could run", retryable=False)
 )

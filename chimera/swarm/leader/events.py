@@ -198,10 +198,12 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class CancelAsked:
-    """The intent to cancel is durable."""
+    """A task is to end: the intent is durable, or it is to end only if nobody has it in hand."""
 
     shard: int
     position: int
+    reason: str = ""
+    only_waiting: bool = False  #: if it runs it is let be; that this was asked is kept nowhere
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,20 +206,42 @@ def in_flight(state: State, shard: int, position: int) -> str | None:
     return None
 
 
+def in_hands(state: State, number: int) -> list[Range]:
+    """The tasks of a shard that workers have in their hands, each range within a frame."""
+    shard = state.shards[number]
+    found = [
+        (piece.first, piece.stop)
+        for worker in state.workers.values()
+        for flight in worker.flights.values()
+        if not flight.void
+        for piece in flight.rest(flight.done)
+        if piece.shard == number
+    ]
+    found += [(piece.first, piece.stop) for pieces in shard.away.values() for piece in pieces]
+    found += [(at, at + 1) for positions in shard.strays.values() for at in positions]
+    apart: list[Range] = []
+    for first, stop in sorted(found):
+        if apart and first < apart[-1][1]:  # in two hands
+            first, stop = apart[-1][0], max(stop, apart.pop()[1])
+        apart.append((first, stop))
+    return apart
+
+
 def on_cancel(state: State, event: CancelAsked, now: Instant) -> list[Effect]:
     """A queued task ends at once; a running one when its attempt ends (P9)."""
     shard = state.shards.get(event.shard)
     if shard is None:
         return []
-    shard.cancelling.add(event.position)
     worker = in_flight(state, event.shard, event.position)
+    if event.only_waiting and (worker is not None or shard.phase == "adopting"):
+        return []
+    shard.cancelling.add(event.position)
     if worker is not None:
         return [TellCancelled(worker, event.shard, event.position)]
     if shard.phase == "adopting":
         return []  # it ends when the shard is served, if nobody has it
-    return _end_waiting(
-        state, [(shard, event.position)], outcome.CANCELLED, dispatch.CANCELLED_BODY, now
-    )
+    body = dispatch.cancelled_body(event.reason)
+    return _end_waiting(state, [(shard, event.position)], outcome.CANCELLED, body, now)
 
 
 def _end_waiting(

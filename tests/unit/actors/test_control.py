@@ -50,6 +50,7 @@ ANSWERS = [
     ("append", (2**63, b"a", b"\xff"), [RECEIPT, NotOwner("gone").to_wire()]),
     ("call", (1, 2.5, b"frame"), (RECEIPT, 1, b"body", False)),
     ("cancel", ("t", 2**64 - 1, 1, 2, "why"), "cancelling"),
+    ("cancel_waiting", ("t", 2**64 - 1, 1, 2, "why"), "running"),
     ("get", ("t", [(2**64 - 1, 1, 2)], True), [RECORD, NotOwner("gone").to_wire()]),
     ("list_tasks", (1, Filter(tenant="t"), None, 10), [RECORD]),
     (

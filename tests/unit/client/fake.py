@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import msgspec
@@ -90,6 +90,7 @@ class FakeLeaders:
         self.fault: Callable[[str, int], str | ChimeraError | None] = lambda verb, shard: None
         #: what a task of a type becomes as soon as it is accepted; None: it stays open
         self.handler: Callable[[Any], Any] | None = None
+        self.running: set[tuple[int, int]] = set()  #: (shard, position) of what is left alone
         self.known_types: tuple[str, ...] = TYPES
         self.policies: tuple[TaskPolicy, ...] = ()  #: of further types
         self._held: list[tuple[Promise[Any], Any]] = []
@@ -233,9 +234,20 @@ class FakeLeaders:
                 position = journal.find(args[0], args[1], args[3]).position
                 state = journal.cancel(position, args[4], 1)
                 return outcome.NAMES.get(state, "cancelling")
+            case "cancel_waiting":
+                position = journal.find(args[0], args[1], args[3]).position
+                if (shard, position) in self.running:
+                    return "running"
+                end = Single(position, outcome.CANCELLED, 0, b"")
+                self.settle(shard, Settlement(singles=(end,)))
+                return journal.find(args[0], args[1], args[3]).state
             case "replay":
                 position = journal.find(args[0], args[1], args[3]).position
                 return journal.replay(position, 1)[0]
+            case "progress_of":
+                return None
+            case "discard":
+                return journal.discard(journal.find(args[0], args[1], args[3]).position)
         raise InvalidRequest(verb)
 
     def _append(self, shard: int, frames: tuple[bytes, ...]) -> list[Any]:
@@ -275,7 +287,9 @@ class FakeLeaders:
 
     def _get(self, tenant: str, key: tuple[int, int, int]) -> Any:
         try:
-            return self.journals[key[1]].find(tenant, key[0], key[2])
+            found = self.journals[key[1]].find(tenant, key[0], key[2])
+            runs = found.state == "queued" and (key[1], found.position) in self.running
+            return replace(found, state="running") if runs else found
         except ChimeraError as error:
             return error.to_wire()
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import pytest
 
 from chimera.api.task import task
@@ -237,6 +239,14 @@ def test_listing_goes_through_all_shards_page_by_page(swarm):
         swarm.page(cursor="!!")
     with pytest.raises(InvalidRequest, match="limit"):
         swarm.page(limit=0)
+
+
+@pytest.mark.parametrize("mark", [-1, 1 << 63, (1 << 64) - 1])
+def test_a_cursor_with_a_position_that_no_journal_has_is_refused(swarm, leaders, mark):
+    forged = base64.urlsafe_b64encode(msgspec.msgpack.encode({0: mark})).decode().rstrip("=")
+    with pytest.raises(InvalidRequest, match="cursor"):
+        swarm.page(cursor=forged)
+    assert not leaders.calls
 
 
 def test_tenants_do_not_see_each_other(swarm):

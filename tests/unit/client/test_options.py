@@ -28,8 +28,8 @@ def test_nothing_said_is_nothing_sent():
 def test_moments_are_unix_milliseconds():
     later = datetime.now(timezone.utc) + timedelta(hours=1)
     said = options(not_before=later, deadline=later.timestamp() + 5)
-    assert said.not_before == int(later.timestamp() * 1000)
-    assert said.deadline == int((later.timestamp() + 5) * 1000)
+    assert said.not_before == round(later.timestamp() * 1000)
+    assert said.deadline == round((later.timestamp() + 5) * 1000)
     columns = said.columns(2)
     assert columns.not_before == [said.not_before] * 2
     assert columns.deadline == [said.deadline] * 2

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import time
+from datetime import datetime, timezone
 
 import httpx2
 import pytest
@@ -223,6 +224,41 @@ def test_a_dead_letter_that_is_gone_after_an_answer_was_lost_was_given_up(client
     made, sent = client(answer, problem(404, "not_found"))
     made.discard(ID.format(0))
     assert [one.method for one in sent] == ["DELETE", "DELETE"]
+
+
+def test_a_list_is_filtered_where_the_tasks_are(client):
+    pages = [httpx2.Response(200, json={"tasks": [view(1)], "cursor": "next"}),
+             httpx2.Response(200, json={"tasks": []})]  # fmt: skip
+    made, sent = client(*pages)
+    moment = datetime(2027, 1, 15, 8, 0, 0, 123_000, timezone.utc)
+    listed = made.list(type="echo", state="queued", tag="t", since=moment, until=1.8e9)
+    assert [one.task_id for one in listed] == [ID.format(1)]
+    first, second = (dict(one.url.params) for one in sent)
+    assert first == {"type": "echo", "state": "queued", "tag": "t", "limit": "100",
+                     "since": "1800000000.123", "until": "1800000000.0"}  # fmt: skip
+    assert second == {**first, "cursor": "next"}
+
+
+def test_dead_letters_are_asked_for_by_their_name(client):
+    letter = view(1, state="failed", dead_letter=True)
+    made, sent = client(httpx2.Response(200, json={"tasks": [letter]}))
+    (found,) = made.list(tag="t", since=5, dead_letters=True)
+    assert found.dead_letter
+    assert (sent[0].url.path, dict(sent[0].url.params)) == (
+        "/v1/dead-letters", {"tag": "t", "since": "5.0", "limit": "100"},
+    )  # fmt: skip
+    with pytest.raises(errors.InvalidRequest, match="a dead letter has failed"):
+        made.page(state="queued", dead_letters=True)
+    assert len(sent) == 1
+
+
+def test_what_runs_is_let_be_where_the_caller_says_so(client):
+    made, sent = client(httpx2.Response(202, json=view(state="cancelling")),
+                        httpx2.Response(200, json=view(state="running")))  # fmt: skip
+    assert made.cancel(ID.format(0), "no need") == "cancelling"
+    assert made.handle(ID.format(0)).cancel(only_waiting=True) == "running"
+    asked = [(one.method, dict(one.url.params)) for one in sent]
+    assert asked == [("DELETE", {"reason": "no need"}), ("DELETE", {"only_waiting": "true"})]
 
 
 @pytest.mark.parametrize("tries", [1, 2])

@@ -5,40 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
-from starlette.testclient import TestClient
 
-from chimera.client import AsyncSwarm
-from chimera.client.core import Core
 from chimera.serve import direct
-from chimera.serve.app import build
-from chimera.serve.gateway import Gateway
-from tests.unit.client.fake import FakeLeaders
 
 #: not in the form that the direct layer knows, and of no effect
 LONG_WAY = "?wait=0.0000"
 NAMES = ("id", "url", "trace_id")
 PLAIN = {"type": "echo", "payload": {"n": [1, "ü", None]}}
-
-
-@pytest.fixture
-def gateway(monkeypatch):
-    leaders = FakeLeaders(ring=1, leaders=1)
-    core = Core("direct", leaders, lambda url: None)
-    found = Gateway("direct")
-
-    async def opened():
-        found._client = AsyncSwarm(core, "default", lambda: None)
-
-    monkeypatch.setattr(found, "open", opened)
-    found.leaders = leaders
-    yield found
-    core.close()
-
-
-@pytest.fixture
-def http(gateway):
-    with TestClient(build(gateway), raise_server_exceptions=False) as client:
-        yield client
 
 
 @pytest.fixture

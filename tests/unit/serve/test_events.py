@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from starlette.testclient import TestClient
 
+from chimera.serve import events
 from chimera.serve.app import build
 from chimera.serve.gateway import Gateway
 from chimera.store.protocol import TaskRecord
@@ -93,3 +94,12 @@ def test_a_stream_that_comes_to_a_replica_that_drains_is_told_where_to_go_on(mon
     journal.end(1)
     rest = read(replica(monkeypatch, journal, lambda: False), last_id(told), for_s=0)
     assert len([line for line in rest if line.startswith("data")]) == 1
+
+
+@pytest.mark.parametrize("marks", [{0: -1}, {0: 1 << 63}, {1: 0}, {}])
+def test_an_id_that_no_stream_told_is_refused(monkeypatch, journal, marks):
+    client = replica(monkeypatch, journal, lambda: False)
+    with client:
+        forged = {"Last-Event-ID": events._format(marks)}
+        answer = client.get("/v1/events?for_s=0", headers=forged)
+    assert answer.status_code == 400

@@ -133,6 +133,10 @@ class TwoJournals(RuleBasedStateMachine):
                 answers.append(())
         assert answers[0] == answers[1]
 
+    @rule(position=st.integers(0, 60))
+    def discard(self, position: int) -> None:
+        self.both("discard", position)
+
     @rule(seconds=st.integers(1, 50))
     def wait_and_sweep(self, seconds: int) -> None:
         self.now += seconds * 1000
@@ -142,7 +146,9 @@ class TwoJournals(RuleBasedStateMachine):
     def they_tell_the_same(self) -> None:
         last = len(self.disk.tasks)
         self.both("list", Filter(), None, 999)
-        for where in (Filter(state="failed"), Filter(tag="t"), Filter(state="queued")):
+        for state in ("failed", "queued", "cancelling"):
+            self.both("list", Filter(state=state), 30, 9)
+        for where in (Filter(tag="t"), Filter(dead_letters=True), Filter(since=self.now)):
             self.both("list", where, 30, 9)
         self.both("recover")
         self.both("due", 0, self.now + 99_000, 99)
@@ -161,7 +167,7 @@ class TwoJournals(RuleBasedStateMachine):
         assert len(waiting) == found.open_tasks
         told = states(self.real, 0, len(self.disk.tasks))
         for record in self.real.list(Filter(), None, 999):
-            is_open = record.state in ("queued", "scheduled")
+            is_open = record.state in ("queued", "scheduled", "cancelling")
             assert (record.position in waiting) is is_open
             assert bool(told[record.position]) is not is_open
 

@@ -1,0 +1,73 @@
+"""Which tasks `chimera tasks`, `chimera dlq` and `chimera purge` find, and what they do to them."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from chimera.frames import ids as task_ids
+from tests.unit.cli.kit import chimera, printed
+
+NOW_MS = int(time.time() * 1000)
+
+
+def submitted(leaders, ago_s: int, payload: str = "1", *options: str) -> str:
+    """A task that was accepted so long ago, by its owner's clock; all go to the same shard."""
+    leaders.now_ms = lambda: NOW_MS - ago_s * 1000
+    run = chimera("submit", "echo", payload, "--key", "k", *options)
+    assert run.exit_code == 0, run.stderr
+    return run.stdout.strip()
+
+
+def listed(*command: str) -> list[str]:
+    run = chimera(*command, "-o", "name")
+    assert run.exit_code == 0, run.stderr
+    return run.stdout.split()
+
+
+def test_a_slower_clock_hides_nothing_from_a_list(leaders):
+    ids = [submitted(leaders, ago_s) for ago_s in (3000, 60, 900)]
+    assert listed("tasks", "list", "--since", "5m") == [ids[1]]
+    assert listed("tasks", "list", "--until", "5m") == [ids[2], ids[0]]
+    assert listed("tasks", "list", "--since", "20m", "--limit", "1") == [ids[2]]
+
+
+def test_dead_letters_that_were_given_up_are_not_given_up_again(leaders):
+    ids = [submitted(leaders, ago_s, '"bad"', "--tag", "t") for ago_s in (500, 60, 400)]
+    first = chimera("dlq", "discard", "--tag", "t", "--limit", "1", "--yes", "--json")
+    assert [one["id"] for one in printed(first)] == [ids[2]]
+    assert listed("dlq", "list", "--tag", "t") == listed("dlq", "list") == [ids[1], ids[0]]
+    assert listed("dlq", "list", "--since", "5m") == [ids[1]]
+    assert chimera("dlq", "show", ids[2]).exit_code != 0
+    assert chimera("dlq", "show", ids[0]).exit_code == 0
+    assert listed("tasks", "list", "--state", "failed") == ids[::-1]
+
+
+@pytest.mark.parametrize(
+    "command", [("purge", "--tag", "t"), ("tasks", "cancel", "--tag", "t", "--state", "queued")]
+)
+def test_what_is_started_before_it_can_be_cancelled_goes_on(leaders, command):
+    leaders.handler = None
+    ids = [submitted(leaders, 0, "1", "--tag", "t") for _ in range(3)]
+    shard = task_ids.parse_id(ids[0]).shard
+
+    def start_one(verb, _):
+        if verb == "cancel_waiting":
+            leaders.running = {(shard, 1)}
+
+    leaders.fault = start_one
+    run = chimera(*command, "--yes", "--json")
+    assert run.exit_code == 0, run.stderr
+    done = {one["id"]: one["done"] for one in printed(run)}
+    assert done == {ids[0]: "cancelled", ids[1]: "running", ids[2]: "cancelled"}
+    assert listed("tasks", "list", "--state", "queued") == [ids[1]]
+
+
+def test_a_purge_takes_what_is_delayed_and_not_what_has_ended(leaders):
+    done = submitted(leaders, 0)
+    leaders.handler = None
+    waits = [submitted(leaders, 0), submitted(leaders, 0, "1", "--delay", "1h")]
+    run = chimera("purge", "--all", "--yes", "--json")
+    assert {one["id"]: one["done"] for one in printed(run)} == dict.fromkeys(waits, "cancelled")
+    assert listed("tasks", "list", "--state", "succeeded") == [done]
