@@ -111,6 +111,14 @@ class Gate:
         return self._ask("replay", shard, (tenant, session, shard, counter))
 
     @ray.method(concurrency_group="read")
+    def discard(self, tenant: str, session: int, shard: int, counter: int) -> Any:
+        return self._ask("discard", shard, (tenant, session, shard, counter))
+
+    @ray.method(concurrency_group="read")
+    def happened(self, shard: int, tenant: str, after: int, limit: int) -> Any:
+        return self._ask("happened", shard, (shard, tenant, after, limit))
+
+    @ray.method(concurrency_group="read")
     def progress_of(self, shard: int, position: int) -> Any:
         return self._ask("progress_of", shard, (shard, position))
 

@@ -38,7 +38,9 @@ VERBS: dict[str, tuple[Any, Any]] = {
     "call": (tuple[int, float, bytes], tuple[Either[Receipt], int | None, bytes | None, bool]),
     "cancel": (tuple[str, int, int, int, str], str),
     "cancel_waiting": (tuple[str, int, int, int, str], str),
+    "discard": (tuple[str, int, int, int], None),
     "get": (tuple[str, list[tuple[int, int, int]], bool], list[Either[TaskRecord]]),
+    "happened": (tuple[int, str, int, int], tuple[int, list[tuple[int, TaskRecord]]]),
     "list_tasks": (tuple[int, Filter, int | None, int], list[TaskRecord]),
     "outcomes": (
         tuple[int, list[tuple[int, int]], float, int],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -60,6 +61,31 @@ def test_a_region_in_another_cluster_is_steered_and_used_like_one_at_hand(world:
     assert {world.is_far(task.id) for task in tasks} == {True, False}
     keyed = [world.client.submit("echo", n, key=f"k{n}") for n in range(16)]
     assert [task.result(timeout_s=60) for task in keyed] == list(range(16))
+
+
+def test_what_ends_and_what_failed_over_there_is_told_and_given_up_from_here(world: World) -> None:
+    def followed() -> None:
+        sides = set()
+        for record in world.client.events(type="picky", for_s=90):
+            sides.add(world.is_far(record.task_id))
+            if len(sides) == 2:
+                return
+        raise AssertionError(f"of one side only: {sides}")
+
+    failed = []
+    payload = {"log": str(world.log), "raises": "permanent"}
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(followed)
+        while not following.done():
+            failed.append(world.client.submit("picky", payload))
+            assert failed[-1].wait(60) == "failed"
+        following.result()
+    assert {world.is_far(task.id) for task in failed} == {True, False}
+    letters = [one.task_id for one in world.client.list(type="picky", dead_letters=True)]
+    assert set(letters) == {task.id for task in failed}
+    for one in letters:
+        world.client.discard(one)
+    assert not list(world.client.list(type="picky", dead_letters=True))
 
 
 def test_a_region_that_is_cut_off_loses_nothing_and_its_work_goes_elsewhere(world: World) -> None:

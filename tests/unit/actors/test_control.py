@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,7 @@ from chimera.swarm.reports import (
 )
 from chimera.traffic.receipts import Told
 
+NAMES = ("leader", "gate")
 PROTO = Path("chimera/actors/control/v1/control.proto")
 OWNER = Owner("leader/far/0", "boot", 1, 4711, 99, "node")
 LEADER = LeaderReport(
@@ -51,7 +53,9 @@ ANSWERS = [
     ("call", (1, 2.5, b"frame"), (RECEIPT, 1, b"body", False)),
     ("cancel", ("t", 2**64 - 1, 1, 2, "why"), "cancelling"),
     ("cancel_waiting", ("t", 2**64 - 1, 1, 2, "why"), "running"),
+    ("discard", ("t", 2**64 - 1, 1, 2), None),
     ("get", ("t", [(2**64 - 1, 1, 2)], True), [RECORD, NotOwner("gone").to_wire()]),
+    ("happened", (1, "t", 5, 8), (7, [(6, RECORD), (7, RECORD)])),
     ("list_tasks", (1, Filter(tenant="t"), None, 10), [RECORD]),
     (
         "outcomes",
@@ -78,6 +82,13 @@ def test_what_is_asked_and_answered_arrives_as_it_was(verb: str, args: Any, answ
 
 def test_every_verb_of_the_table_is_tried() -> None:
     assert {one[0] for one in ANSWERS} == wire.VERBS.keys()
+
+
+def test_whatever_clients_ask_of_leaders_a_gate_passes_on() -> None:
+    """Leaders answer clients in these groups of threads, and nobody else."""
+    asked = re.compile(r'group="(?:publish|call|receipt|wait|read)"\)\n    def (\w+)')
+    leader, gate = (asked.findall(Path(f"actors/{one}.py").read_text()) for one in NAMES)
+    assert set(leader) == set(gate)
 
 
 def test_reports_and_placements_arrive_as_they_were() -> None:
