@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from chimera.errors import StoreFull
-from tests.guarantees.kit import Lines, open_gate, payloads, until
+from chimera.serve.checks import swarm_checks
+from tests.guarantees.kit import Lines, World, open_gate, payloads, until
 
 pytestmark = pytest.mark.cluster
 
@@ -55,6 +56,7 @@ def test_a_full_disk_refuses_submits_only_and_mends_by_itself(small_disk, make_s
         return False
 
     until(refused)
+    until(lambda: unwell(world) == {"store/leader/local/0"})  # and nobody else is blamed
     # reads go on, and what was accepted is run and recorded
     assert world.client.handle(done.id).result(timeout_s=100) == "before"
     assert waiting[40].status().state == "queued"
@@ -68,7 +70,14 @@ def test_a_full_disk_refuses_submits_only_and_mends_by_itself(small_disk, make_s
     assert list(after.results(timeout_s=100)) == ["after"] * 10
     assert world.client.submit("echo", "again", key=key).result(timeout_s=100) == "again"
     world.settle()
+    until(lambda: not unwell(world))
     world.check_one_outcome_each()
+
+
+def unwell(world: World) -> set[str]:
+    """What `/readyz` would name."""
+    status = world.status()
+    return {"?"} if status is None else {one.name for one in swarm_checks(status) if not one.ok}
 
 
 def _fill_up(path: Path) -> None:
