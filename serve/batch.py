@@ -198,9 +198,6 @@ class Bulk:
                 check(msgspec.json.decode(payload))
             except InvalidPayload as fault:
                 bad[at] = fault
-            except (msgspec.DecodeError, RecursionError) as fault:
-                errors = [{"in": "body", "pointer": "/payload", "detail": str(fault)}]
-                bad[at] = InvalidPayload(f"the payload cannot be read: {fault}", errors=errors)
         if bad:
             self._refuse(Bad(group.numbers[at], fault) for at, fault in bad.items())
             group.drop(bad)

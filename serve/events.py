@@ -73,6 +73,7 @@ async def events(
     At least once: after a cut, `Last-Event-ID` may bring the last few again. A stream ends when its
     replica is replaced: another one goes on with it.
     """
+    gateway.streams.check()  # before leaders are asked: those who are refused come again soon
     marks = await _begin(swarm, last_event_id)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     stream = _stream(swarm, gateway, request, marks, type, for_s)

@@ -117,8 +117,8 @@ class Gateway:
         within `STATUS_S` of it. Raises what `access.status` raises, Silent after `timeout_s`.
         """
         if self._asked is None or time.monotonic() - self._answered_at > STATUS_S:
-            self._answered_at = float("inf")
             self._asked = _elsewhere(partial(status, self.name, timeout_s=CALL_S))
+            self._answered_at = float("inf")
             self._asked.add_done_callback(self._answered)
         asked = self._asked
         done, _ = await asyncio.wait([asked], timeout=timeout_s)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from chimera.errors import ChimeraError, InvalidRequest, PayloadTooLarge
+from chimera.errors import ChimeraError, InvalidPayload, InvalidRequest, PayloadTooLarge
 
 
 class Line(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -31,6 +31,7 @@ class Line(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 SHARED = ("delay_s", "not_before", "deadline", "priority", "tags", "max_attempts",
           "attempt_timeout_s")  # fmt: skip
 _decoder = msgspec.json.Decoder(Line)
+_readable = msgspec.json.Decoder()
 
 
 @dataclass(slots=True)
@@ -91,7 +92,9 @@ def parse(text: bytes, number: int) -> tuple[list[tuple[int, Line]], list[Bad], 
     Blank lines count and say nothing.
     """
     try:
-        text.decode()  # payloads are carried unread: a worker must be able to read them
+        # payloads are carried as they are: whoever gets them must be able to read them
+        text.decode()
+        _readable.decode_lines(text)
         found = _decoder.decode_lines(text)
         count = text.count(b"\n") + (not text.endswith(b"\n"))
         if len(found) == count:
@@ -112,7 +115,9 @@ def _one_by_one(text: bytes, number: int) -> tuple[list[tuple[int, Line]], list[
             continue
         try:
             line.decode()
-            good.append((at, _decoder.decode(line)))
+            good.append((at, _read(line)))
+        except InvalidPayload as fault:
+            bad.append(Bad(at, fault))
         except UnicodeDecodeError as fault:
             bad.append(Bad(at, InvalidRequest(f"the line is not UTF-8: {fault.reason}")))
         except msgspec.ValidationError as fault:
@@ -122,6 +127,16 @@ def _one_by_one(text: bytes, number: int) -> tuple[list[tuple[int, Line]], list[
         except RecursionError:
             bad.append(Bad(at, InvalidRequest("the line is nested too deeply")))
     return good, bad, len(lines)
+
+
+def _read(line: bytes) -> Line:
+    found = _decoder.decode(line)
+    try:
+        _readable.decode(found.payload)
+    except msgspec.DecodeError as fault:
+        errors = [{"in": "body", "pointer": "/payload", "detail": str(fault)}]
+        raise InvalidPayload(f"the payload cannot be read: {fault}", errors=errors) from fault
+    return found
 
 
 def _invalid(text: str) -> InvalidRequest:

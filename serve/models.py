@@ -183,4 +183,8 @@ def _failure(body: bytes) -> TaskFailure:
 
 
 def _json(text: bytes) -> Any:
-    return msgspec.json.decode(text) if text else None
+    """What it says; the text itself if that cannot be read: a record came from outside so."""
+    try:
+        return msgspec.json.decode(text) if text else None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return text.decode("utf-8", "replace")

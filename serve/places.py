@@ -28,13 +28,17 @@ class Places:
         """Whether there is one."""
         return self._taken < self._most
 
-    @contextmanager
-    def one(self) -> Iterator[None]:
-        """Have a place for as long as it takes. Raises Overloaded if all are taken."""
+    def check(self) -> None:
+        """Raise Overloaded if all are taken."""
         if not self.free:
             raise Overloaded(
                 f"this replica has {self._most} {self._what} at once already", retry_after=RETRY_S
             )
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Have a place for as long as it takes. Raises Overloaded if all are taken."""
+        self.check()
         self._taken += 1
         try:
             yield

@@ -252,4 +252,6 @@ async def cancel(
     """
     state = await swarm.cancel(task_id, reason, only_waiting=only_waiting)
     found = await look(swarm, swarm.handle(task_id))
+    if state == "running" and found.state not in ENDED:
+        found.state = "running"  # why it was let be: it may wait for its next attempt by now
     return _answer(found, 200 if only_waiting or state in ENDED else 202, {})

@@ -115,8 +115,9 @@ class AsyncBulk:
         try:
             while not reel.over:
                 asked |= {asyncio.create_task(self._ask(*one)) for one in reel.asks()}
-                done, asked = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+                done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
                 for one in done:
+                    asked.discard(one)
                     for index, told in reel.heard(*one.result()):
                         yield index, value_of(told, keep)
         finally:

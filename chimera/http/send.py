@@ -21,7 +21,7 @@ CONNECT_S = 5.0
 CONNECTIONS = 32
 LIMITS = httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
 #: what never left this machine
-_UNREACHED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+_UNREACHED = (httpx2.ConnectError, httpx2.ConnectTimeout)
 
 
 def built(client: httpx2.Client | httpx2.AsyncClient, call: Call) -> httpx2.Request:
@@ -36,6 +36,8 @@ def built(client: httpx2.Client | httpx2.AsyncClient, call: Call) -> httpx2.Requ
 def fault_of(error: Exception) -> Exception:
     """What the verbs understand of a failed request."""
     text = str(error) or type(error).__name__
+    if isinstance(error, httpx2.PoolTimeout):
+        return Unreached(f"all {CONNECTIONS} connections of this client are in use")
     if isinstance(error, (httpx2.UnsupportedProtocol, httpx2.InvalidURL)):
         return InvalidRequest(f"the URL of the gateway: {text}")
     return Unreached(text) if isinstance(error, _UNREACHED) else CutOff(text)
@@ -72,13 +74,15 @@ def _do(
         return None
     until = time.monotonic() + wanted.timeout_s
     pieces: list[bytes] = []
+    late = False
     try:
         # a time-out of httpx is for each read: this one is for the whole answer
         with closing(client.send(built(client, wanted), stream=True)) as answer:
             for piece in answer.iter_bytes():
-                pieces.append(piece)
-                if time.monotonic() > until:
+                if late:
                     raise CutOff(f"no whole answer in {wanted.timeout_s:g} s")
+                pieces.append(piece)
+                late = time.monotonic() > until
     except ERRORS as error:
         raise fault_of(error) from error
     return Answer(answer.status_code, answer.headers, b"".join(pieces))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
 import time
@@ -13,7 +14,7 @@ from chimera import errors
 from chimera.http.bulk import Bulk
 from chimera.http.reel import AsCompleted, Told
 from chimera.http.verbs import Api
-from tests.unit.http.kit import ID, URL, accept, view
+from tests.unit.http.kit import ID, URL, accept, problem, view
 
 #: seconds after which a task that a test leaves running ends all the same, so that it must fail
 PATIENCE_S = 10.0
@@ -106,6 +107,18 @@ def test_a_gateway_that_makes_no_sense_ends_no_task(client):
     made, _ = client(by=senseless)
     with pytest.raises(errors.ChimeraError, match="no gateway of Chimera"):
         list(made.submit_many("echo", [1]).results(return_exceptions=True))
+
+
+def test_no_fault_is_left_for_the_log_when_many_come_at_once(client, caplog):
+    def broken(request):
+        return accept(request) if request.method == "POST" else problem(500, "internal")
+
+    made, _ = client(by=broken)
+    bulk = made.submit_many("echo", range(5))
+    with pytest.raises(errors.ChimeraError):
+        list(bulk.results())
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 @pytest.mark.parametrize("verb", ["results", "as_completed"])

@@ -74,17 +74,21 @@ def test_answers_that_nobody_reads_stop_the_intake(monkeypatch):
 LINES = b"".join(b'{"type":"a","payload":%d}\n' % i for i in range(3))
 
 
+CHECK = compile_check("a", '{"type": ["integer", "object"]}')
+
+
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("check", "line", "told"),
     [
-        (b'{"type":"a","payload":{"n":1e999}}\n', "out of range"),
-        (b'{"type":"a","payload":' + b"[" * 5000 + b"]" * 5000 + b"}\n", "too deeply"),
-        (b'{"type":"a","payload":' + b"[" * 300 + b"]" * 300 + b"}\n", "too deep"),
+        (None, b'{"type":"a","payload":{"n":1e999}}\n', "out of range"),
+        (CHECK, b'{"type":"a","payload":{"n":1e999}}\n', "out of range"),
+        (None, b'{"type":"a","payload":' + b"[" * 5000 + b"]" * 5000 + b"}\n", "too deeply"),
+        (CHECK, b'{"type":"a","payload":' + b"[" * 300 + b"]" * 300 + b"}\n", "too deep"),
     ],
-    ids=["too large a number", "no end of nesting", "deeper than contracts go"],
+    ids=["too large a number", "and a contract", "no end of nesting", "deeper than contracts go"],
 )
-def test_a_line_that_cannot_be_read_keeps_no_other_from_being_a_task(line, told):
-    swarm = FakeSwarm(compile_check("a", '{"type": ["integer", "object"]}'))
+def test_a_line_that_cannot_be_read_keeps_no_other_from_being_a_task(check, line, told):
+    swarm = FakeSwarm(check)
     *found, last = asyncio.run(_answered(Bulk(swarm, Limits()), [LINES + line + LINES]))
     assert sorted(one["line"] for one in found if "id" in one) == [1, 2, 3, 5, 6, 7]
     (bad,) = [one for one in found if "error" in one]

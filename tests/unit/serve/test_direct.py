@@ -61,6 +61,7 @@ BODIES = {
     "a word": {"type": "echo", "payload": "NaN and Infinity"},
     "half a character": b'{"type": "echo", "payload": "\\ud800"}',
     "other encoding": json.dumps(PLAIN).encode("utf-16"),
+    "marked as UTF-8": b"\xef\xbb\xbf" + json.dumps(PLAIN).encode(),
     "empty": b"",
 }  # fmt: skip
 HEADERS = {
@@ -96,7 +97,7 @@ ACCEPTED = {
     "no payload",
     "all options",
     "later",
-    "other encoding",
+    "marked as UTF-8",
 }
 
 
