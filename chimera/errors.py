@@ -225,7 +225,7 @@ class WaitTimeout(ChimeraError, TimeoutError):
 
 
 class NotFound(ChimeraError):
-    """No such task, or its retention is over."""
+    """What was asked for is not there, or its retention is over."""
 
     code = "not_found"
     status = 404

@@ -27,7 +27,7 @@ from chimera.serve.direct import Direct
 from chimera.serve.edge import Edge
 from chimera.serve.gateway import Gateway
 from chimera.serve.problems import Fault, Problem
-from chimera.serve.query import said_once
+from chimera.serve.query import checked
 from chimera.serve.versions import own_version
 
 _DESCRIPTION = """\
@@ -63,7 +63,7 @@ def build(gateway: Gateway) -> FastAPI:
 
     app = _App(
         title="Chimera", version=own_version(), description=_DESCRIPTION, lifespan=lifespan,
-        docs_url=None, redoc_url=None, redirect_slashes=False, dependencies=[Depends(said_once)],
+        docs_url=None, redoc_url=None, redirect_slashes=False, dependencies=[Depends(checked)],
     )  # fmt: skip
     app.state.gateway = gateway
     problems.install(app)

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from chimera.client import AsyncSwarm
 from chimera.client.listing import no_dead_letter
@@ -15,13 +15,13 @@ from chimera.errors import NotFound
 from chimera.serve.gateway import SwarmDep
 from chimera.serve.models import TaskPage, TaskView, view
 from chimera.serve.replies import PROBLEMS
-from chimera.serve.tasks import ID_PATTERN, Since, TaskId, Until, look
+from chimera.serve.tasks import ID_PATTERN, Moment, Since, TaskId, Until, look
 
 router = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"], responses=PROBLEMS)
 
 
 class Selection(BaseModel):
-    """Which dead letters: those named, or those that fit the filter."""
+    """Which dead letters: those named, those that fit the filter, or all."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -35,8 +35,18 @@ class Selection(BaseModel):
     )
     type: str | None = Field(default=None, max_length=200)
     tag: str | None = Field(default=None, max_length=128)
+    since: Moment | None = Field(default=None, description="Accepted then or later.")
+    until: Moment | None = Field(default=None, description="Accepted before.")
+    all: bool = Field(default=False, strict=True, description="Whatever they are.")
     limit: int = Field(default=1000, strict=True, ge=1, le=1000, description="How many at most.")
     dry_run: bool = Field(default=False, strict=True, description="Only say which they are.")
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Selection:
+        is_filter = any(one is not None for one in (self.type, self.tag, self.since, self.until))
+        if (self.ids is not None) + is_filter + self.all != 1:
+            raise ValueError("say which: `ids`, or a filter (type, tag, since, until), or `all`")
+        return self
 
 
 class Done(BaseModel):
@@ -126,7 +136,10 @@ async def _chosen(swarm: AsyncSwarm, chosen: Selection) -> AsyncIterator[str]:
             yield record.task_id
         return
     left = chosen.limit
-    async for record in swarm.list(type=chosen.type, tag=chosen.tag, dead_letters=True):
+    async for record in swarm.list(
+        type=chosen.type, tag=chosen.tag, since=chosen.since, until=chosen.until,
+        dead_letters=True,
+    ):  # fmt: skip
         if record.replayed_as is None:
             yield record.task_id
             left -= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import time
@@ -74,12 +75,11 @@ def up(swarm: str, http: HttpSpec, on_progress: Callable[[str], None] | None = N
 
     Raises SpecError if another program has the port, NotReady if it does not answer in time.
     """
-    check_loopback(http.host)
+    is_serving = check(http)
     url = f"http://{http.host}:{http.port}"
     if on_progress is not None:
         on_progress(f"starting the gateway at {url}")
-    if not _is_serving(http):
-        _check_port(http)
+    if not is_serving:
         serve.start(
             proxy_location="HeadOnly",
             http_options={"host": http.host, "port": http.port, "keep_alive_timeout_s": 90},
@@ -97,11 +97,22 @@ def up(swarm: str, http: HttpSpec, on_progress: Callable[[str], None] | None = N
         logging_config=LOGGING,
         ray_actor_options=actor_options(),
     )
+    # it says at each change that its own options, which stay the same, are not changed
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     try:
         serve.run(made.bind(swarm), name=application(swarm), route_prefix="/")
     except RuntimeError as fault:
         raise NotReady(f"the gateway does not come up: {fault}") from fault
     return url
+
+
+def check(http: HttpSpec) -> bool:
+    """Raise SpecError if the gateway cannot listen there; returns whether Serve does already."""
+    check_loopback(http.host)
+    is_serving = _is_serving(http)
+    if not is_serving:
+        _check_port(http)
+    return is_serving
 
 
 def actor_options() -> dict[str, Any]:
@@ -163,7 +174,7 @@ def _is_serving(http: HttpSpec) -> bool:
     if (found.host, found.port) != (http.host, http.port):
         raise SpecError(
             f"http: Serve already listens on {found.host}:{found.port} in this Ray cluster, and"
-            f" cannot move to {http.host}:{http.port} while it runs",
+            f" cannot move to {http.host}:{http.port} while it runs: `chimera serve --stop` first",
             key="http.port",
         )
     return True

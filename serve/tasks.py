@@ -9,6 +9,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Response
 from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import AwareDatetime, Field
 
 from chimera.client import AsyncHandle, AsyncSwarm
 from chimera.client.listing import LIMIT_MAX
@@ -63,10 +64,12 @@ Wait = Annotated[
         " wait already the answer comes at once, with `Retry-After`.",
     ),
 ]
+#: Unix seconds, or a moment as RFC 3339 has it
+Moment = Annotated[float, Field(ge=0, lt=1e11)] | AwareDatetime
 Since = Annotated[
-    float | None, Query(ge=0, lt=1e11, description="Accepted then or later: Unix seconds.")
+    Moment | None, Query(description="Accepted then or later: Unix seconds, or RFC 3339.")
 ]
-Until = Annotated[float | None, Query(ge=0, lt=1e11, description="Accepted before: Unix seconds.")]
+Until = Annotated[Moment | None, Query(description="Accepted before: Unix seconds, or RFC 3339.")]
 Prefer = Annotated[str | None, Header(description="`wait=SECONDS` or `respond-async` (RFC 7240).")]
 
 

@@ -12,7 +12,7 @@ from chimera.cli.output import Output, address_option, command
 from chimera.cli.scale import told_and_awaited, wait_options
 from chimera.cli.up import read_spec, spec_option
 from chimera.swarm.orders import Ordered, Preview
-from chimera.swarm.spec import Change
+from chimera.swarm.spec import Change, Spec
 
 
 @command(of_a_swarm=False)
@@ -38,13 +38,33 @@ def apply(
     from chimera.actors import operate
 
     preview = operate.preview(spec)
+    moves = any(change.key.startswith("http") for change in preview.changes)
+    if moves and spec.http is not None:
+        from chimera.serve import deployment
+
+        deployment.check(spec.http)
     if dry_run:
         told = {"generation": preview.generation, "changes": preview.changes,
                 "actions": preview.actions, "dry_run": True}  # fmt: skip
         out.result(told, lambda: show(out, preview))
         return
     generation = operate.apply(spec)
+    if moves:
+        _have_gateway(out, spec)
     told_and_awaited(out, spec.name, Ordered(generation, preview.changes), wait, timeout)
+
+
+def _have_gateway(out: Output, spec: Spec) -> None:
+    """As the spec says; it is no part of the swarm, which does not see to it."""
+    from chimera.serve import deployment
+
+    if spec.http is None:
+        deployment.down(spec.name)
+        out.note("the gateway is down")
+        return
+    with out.step("bringing the gateway about") as change:
+        url = deployment.up(spec.name, spec.http, change)
+    out.note(f"the gateway is at {url}")
 
 
 def show(out: Output, preview: Preview) -> None:

@@ -138,10 +138,12 @@ def boot(spec: Spec, where: Where, timeout_s: float, say: Callable[[str], None])
 
     boot.check_version()
     join_ray(spec.name, where)
-    found = boot.up(spec, timeout_s=timeout_s, on_progress=say)
     if spec.http is not None:
         from chimera.serve import deployment
 
+        deployment.check(spec.http)  # before all else is made, to be taken down again
+    found = boot.up(spec, timeout_s=timeout_s, on_progress=say)
+    if spec.http is not None:
         say(f"the gateway is at {deployment.up(spec.name, spec.http, say)}")
     return found
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from chimera.actors import operate
 from chimera.client import address, link
 from chimera.errors import InvalidRequest, NotFound, SpecError, WaitTimeout
+from chimera.serve import deployment
 from chimera.swarm.orders import Drain, Ordered, Pause, Preview, Resume, Scale
 from chimera.swarm.spec import Change
 from tests.unit.cli.kit import chimera, printed
@@ -41,6 +44,18 @@ def asked(monkeypatch, tmp_path):
     (tmp_path / "chimera.yaml").write_text("name: local\nhandlers: [app]\n")
     monkeypatch.chdir(tmp_path)
     return found
+
+
+@pytest.fixture
+def gateway(asked, monkeypatch):
+    """The spec's `http` changes, and the gateway with it."""
+    told = Preview(7, (Change("http.port", 8000, 8001),), ())
+    monkeypatch.setattr(operate, "preview", lambda spec: told)
+    monkeypatch.setattr(deployment, "check", lambda http: True)
+    monkeypatch.setattr(deployment, "down", lambda swarm: asked.append(("down", swarm)))
+    monkeypatch.setattr(
+        deployment, "up", lambda swarm, http, say: asked.append(("up", http.port)) or "http://x"
+    )
 
 
 @pytest.mark.parametrize(
@@ -125,6 +140,31 @@ class TestApply:
         run = chimera("apply", *AT)
         assert run.exit_code == 2
         assert "shards is fixed" in run.stderr
+        assert asked == []
+
+    @pytest.mark.parametrize(
+        ("http", "wanted"),
+        [("http: {port: 8001}", [("up", 8001)]), ("", [("down", "local")])],
+        ids=["changed", "removed"],
+    )
+    def test_a_gateway_that_is_declared_otherwise_is_brought_about(
+        self, asked, gateway, http, wanted
+    ):
+        Path("chimera.yaml").write_text(f"name: local\nhandlers: [app]\n{http}\n")
+        run = chimera("apply", *AT)
+        assert run.exit_code == 0, run.output
+        assert asked == [("apply", "local"), *wanted]
+
+    def test_a_gateway_that_cannot_be_so_is_refused_before_anything_changes(
+        self, asked, gateway, monkeypatch
+    ):
+        def refuse(http):
+            raise SpecError("Serve already listens on 127.0.0.1:8000")
+
+        monkeypatch.setattr(deployment, "check", refuse)
+        Path("chimera.yaml").write_text("name: local\nhandlers: [app]\nhttp: {port: 8001}\n")
+        for more in ([], ["--dry-run"]):
+            assert chimera("apply", *more, *AT).exit_code == 2
         assert asked == []
 
     def test_a_swarm_that_is_not_up_is_not_found(self, asked, monkeypatch):

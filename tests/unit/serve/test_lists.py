@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime, timezone
 
 import pytest
 
@@ -46,6 +47,22 @@ def test_a_slower_clock_after_a_takeover_hides_nothing_from_a_list(http, submit,
     assert found(until=NOW + 60) == [ids[3], ids[0]]
     assert found(since=NOW + 30, until=NOW + 90.001) == [ids[4], ids[3], ids[1]]
     assert found(since=NOW + 121) == []
+    moment = datetime.fromtimestamp(NOW + 60, timezone.utc).isoformat()
+    assert found(since=moment) == [ids[4], ids[2], ids[1]]
+
+
+@pytest.mark.parametrize("moment", ["yesterday", "-1", "1e12", "2026-12-01T04:42:00", "nan"])
+def test_what_is_no_moment_is_refused(http, moment):
+    answer = http.get("/v1/tasks", params={"since": moment})
+    assert answer.status_code == 422 or "no moment" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/v1/tasks", "/v1/dead-letters", "/admin/v1/swarm"])
+def test_a_parameter_that_is_not_known_is_no_filter_that_is_passed_over(http, path):
+    answer = http.get(path, params={"stat": "failed"})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == "/stat"
+    assert http.get("/livez", params={"t": "1"}).status_code == 200, "a probe may say what it likes"
 
 
 class TestDeadLetters:
@@ -83,6 +100,22 @@ class TestDeadLetters:
         assert http.get(f"/v1/tasks/{gone}").json()["dead_letter"] is False
         assert http.get(f"/v1/dead-letters/{rest[0]}").json()["dead_letter"] is True
         assert gone in listed(http, "/v1/tasks", state="failed")
+
+    @pytest.mark.parametrize("verb", ["discard", "replay"])
+    @pytest.mark.parametrize(
+        "chosen", [{}, {"dry_run": True}, {"all": True, "type": "echo"}, {"ids": [], "tag": "x"}]
+    )
+    def test_who_does_not_say_which_changes_nothing(self, http, letters, verb, chosen):
+        answer = http.post(f"/v1/dead-letters/{verb}", json=chosen)
+        assert answer.status_code == 422
+        assert "say which" in answer.json()["detail"]
+        assert listed(http, "/v1/dead-letters") == letters[::-1]
+
+    def test_all_of_them_are_given_up_by_a_word_of_their_own(self, http, letters):
+        chosen = {"since": NOW + 2, "until": NOW + 3}
+        assert http.post("/v1/dead-letters/discard", json=chosen).json()["ids"] == [letters[2]]
+        done = http.post("/v1/dead-letters/discard", json={"all": True}).json()["ids"]
+        assert done == [letters[at] for at in (4, 3, 1, 0)]
 
     def test_they_are_bounded_by_when_they_were_accepted(self, http, letters):
         found = listed(http, "/v1/dead-letters", since=NOW + 1, until=NOW + 3)
