@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def is_running(shard: int, position: int) -> Callable[[State], bool | None]:
     """Whether a task is in somebody's hands, as far as this leader knows; None while it does not,
-    because it is taking the shard over."""
+    because the shard is not its own, or some former worker has not said what it runs."""
 
     def ask(state: State) -> bool | None:
         from chimera.swarm.leader.intake import in_flight
@@ -20,7 +20,7 @@ def is_running(shard: int, position: int) -> Callable[[State], bool | None]:
         if found is None:
             return None
         running = in_flight(state, shard, position) is not None
-        return None if found.phase == "adopting" and not running else running
+        return None if found.is_unheard() and not running else running
 
     return ask
 

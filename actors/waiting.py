@@ -112,7 +112,9 @@ class Cancels:
             return "running" if record.state in WAITING else record.state
         ended = None if is_running is None else self._ended(shard, task, record.position)
         if ended is None:
-            raise Unavailable(f"the owner of shard {shard} does not know yet whether the task runs")
+            raise Unavailable(
+                f"the owner of shard {shard} does not know yet whether the task runs, or how it ended"
+            )
         return ended
 
     def _ended(self, shard: int, task: tuple[str, int, int], position: int) -> str | None:

@@ -17,6 +17,7 @@ from chimera.swarm.leader.events import (
     Quarantined,
 )
 from chimera.swarm.leader.ready import Piece
+from chimera.swarm.leader.settle import is_ending
 from chimera.swarm.leader.state import AGE_S, EXPIRE_S, Flight, Shard, State
 
 #: [first, stop) positions
@@ -233,8 +234,10 @@ def on_cancel(state: State, event: CancelAsked, now: Instant) -> list[Effect]:
     if shard is None:
         return []
     worker = in_flight(state, event.shard, event.position)
-    if event.only_waiting and (worker is not None or shard.phase == "adopting"):
+    if event.only_waiting and (worker is not None or shard.is_unheard()):
         return []
+    if worker is None and is_ending(state, shard, event.position):
+        return []  # whatever it ended as is on its way to disk
     shard.cancelling.add(event.position)
     if worker is not None:
         return [TellCancelled(worker, event.shard, event.position)]

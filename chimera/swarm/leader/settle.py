@@ -127,7 +127,7 @@ def on_recorded(state: State, event: Recorded, now: Instant) -> list[Effect]:
     shard.open -= event.recorded
     _forget_marks(shard, pending)
     for position, due in pending.parked:
-        if not _is_ending(state, shard, position):
+        if not is_ending(state, shard, position):
             shard.loaded.discard(position)
         if shard.next_due is None or due < shard.next_due:
             shard.next_due = due
@@ -141,8 +141,8 @@ def on_recorded(state: State, event: Recorded, now: Instant) -> list[Effect]:
     return dispatch.fill(state, now)
 
 
-def _is_ending(state: State, shard: Shard, position: int) -> bool:
-    """Whether a task got its outcome while its retry was being recorded: it is not to be loaded."""
+def is_ending(state: State, shard: Shard, position: int) -> bool:
+    """Whether a task's outcome is known and not yet recorded: no other one is to be made."""
     return any(
         first <= position < stop
         for pending in state.pending.values()

@@ -197,6 +197,10 @@ class Shard:
     pending: int = 0  #: settlements on their way to disk
     refused: int = 0  #: of these, how many the disk had no room for
 
+    def is_unheard(self) -> bool:
+        """Whether some former worker may have tasks in hand that nobody here knows of."""
+        return self.phase == "adopting" or bool(self.silent)
+
     def abroad(self) -> set[str]:
         """Former workers that run something of this shard."""
         return self.away.keys() | self.strays.keys()

@@ -38,6 +38,7 @@ class Leader:
         self.store.take(0, None)
         self.machine = LeaderMachine("leader/r/0", "w", workers=1, ring=SHARD + 1, checked=True)
         self.is_stuck = False
+        self.is_full = False  #: no outcome can be written
         self.flights: list[effects.Send] = []
         self.before: Callable[[], None] = lambda: None  #: what happens before a cancel is looked at
         self.waiters = Waiters(self)  # type: ignore[arg-type]
@@ -46,13 +47,15 @@ class Leader:
         self.step(events.Taken(SHARD, EPOCH, (), (), (), 0, None, former))
         self.machine.state.type("t").learn(1_000_000, 1000)  # a millisecond each
 
-    def step(self, event: events.Event) -> None:
-        for effect in self.machine.step(event, AT):
+    def step(self, event: events.Event, at: Instant = AT) -> None:
+        for effect in self.machine.step(event, at):
             match effect:
                 case effects.Spawn(worker):
                     self.step(events.WorkerReady(worker, (TaskPolicy(type="t"),)))
                 case effects.Send():
                     self.flights.append(effect)
+                case effects.Record(shard, token) if self.is_full:
+                    self.step(events.RecordRefused(shard, token))
                 case effects.Record(shard, token, settlement):
                     done = self.store.settle(settlement, NOW)
                     self.step(events.Recorded(shard, token, done.recorded))
@@ -216,6 +219,44 @@ def test_until_former_workers_have_said_what_they_run_nobody_is_let_go() -> None
     assert leader.store.find("default", 7, 0).state == "queued"
     leader.step(events.Held("former", SHARD))
     assert leader.positions("running") == [1, 0]
+
+
+@pytest.mark.parametrize("keys", [{}, {"keys": ["k"] * TASKS}])
+def test_what_a_silent_former_worker_may_run_is_not_ended(keys: dict[str, Any]) -> None:
+    leader = Leader(former=("former",))
+    leader.submit(0, TASKS, **keys)
+    leader.step(events.Held("former", SHARD, silent=True))
+    position = TASKS - 1
+    assert leader.machine.state.shards[SHARD].phase == "serving"
+    assert position not in leader.running
+    with pytest.raises(Unavailable):
+        leader.purge(position)
+    leader.step(events.Held("former", SHARD, running=((position, 1),)))
+    assert leader.purge(position) == leader.state(position) == "running"
+    done = outcome.pack(SHARD, EPOCH, position, b"\1", [b"1"])
+    leader.step(events.Held("former", SHARD, arrived=(events.Arrived(1, done),)))
+    assert leader.purge(position) == leader.state(position) == "succeeded"
+    assert leader.purge(position - 1) == "cancelled"
+
+
+@pytest.mark.parametrize("is_purge", [True, False])
+def test_an_outcome_that_waits_for_room_on_disk_stands(
+    leader: Leader, is_purge: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chimera.actors.waiting.CANCEL_S", 0.01)
+    position = leader.running[-1]
+    leader.is_full = True
+    leader.finish()
+    assert position not in leader.running
+    leader.is_full = False
+    if is_purge:
+        with pytest.raises(Unavailable):
+            leader.purge(position)
+    else:
+        task = ("default", 7, position)
+        assert leader.cancels.cancel(SHARD, task, "") == "cancelling"
+    leader.step(events.Tick({}), Instant(AT.mono + 1.0, AT.unix_ms + 1000))
+    assert leader.purge(position) == leader.state(position) == "succeeded"
 
 
 def test_a_machine_that_does_not_answer_is_not_guessed_for(leader: Leader) -> None:
