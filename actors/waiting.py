@@ -60,7 +60,7 @@ def list_tasks(
         running = []
     among = running if where.state == "running" else None
     asked = where if among is None else replace(where, state=None)
-    step = max(limit, _STEP)
+    step = max(limit, _STEP) if where.state in WAITING else limit
     found: list[TaskRecord] = []
     while len(found) < limit:
         page = journal.list(asked, cursor, step, among)

@@ -215,8 +215,10 @@ def in_hands(state: State, number: int) -> list[Range]:
         for worker in state.workers.values()
         for flight in worker.flights.values()
         if not flight.void
-        for piece in flight.rest(flight.done)
-        if piece.shard == number
+        for piece in rest(
+            [piece for piece in flight.pieces if piece.shard == number],
+            [(first, stop) for of, first, stop in flight.done if of == number],
+        )
     ]
     found += [(piece.first, piece.stop) for pieces in shard.away.values() for piece in pieces]
     found += [(at, at + 1) for positions in shard.strays.values() for at in positions]

@@ -97,9 +97,10 @@ class Flight:
     def rest(self, done: list[tuple[int, int, int]]) -> list[Piece]:
         """The pieces without what is done."""
         out: list[Piece] = []
+        ordered = sorted(done)
         for piece in self.pieces:
             at = piece.first
-            for shard, first, stop in sorted(done):
+            for shard, first, stop in ordered:
                 if shard == piece.shard and first < piece.stop and stop > at:
                     if first > at:
                         out.append(piece.part(at, first))

@@ -149,6 +149,24 @@ def test_what_runs_is_listed_as_such_and_is_not_queued(leader: Leader, limit: in
     assert [p for p, state in states.items() if state == "running"] == leader.running
 
 
+@pytest.mark.parametrize("state", [None, "running"])
+def test_no_more_is_read_than_is_told_where_everything_read_is(
+    leader: Leader, state: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = 0
+    of_store = leader.store.list
+
+    def counted(*args: Any) -> Any:
+        nonlocal read
+        page = of_store(*args)
+        read += len(page)
+        return page
+
+    monkeypatch.setattr(leader.store, "list", counted)
+    assert len(list_tasks(leader.store, leader, Filter(state=state), None, 1)) == 1
+    assert read == 1
+
+
 def test_filters_hold_for_what_runs() -> None:
     leader = Leader()
     leader.submit(0, 4, tags=[["x"], [], ["x"], []])
