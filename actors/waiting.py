@@ -113,7 +113,7 @@ class Cancels:
         ended = None if is_running is None else self._ended(shard, task, record.position)
         if ended is None:
             raise Unavailable(
-                f"the owner of shard {shard} does not know yet whether the task runs, or how it ended"
+                f"the owner of shard {shard} does not know yet whether the task runs or ended"
             )
         return ended
 

@@ -207,6 +207,16 @@ def in_flight(state: State, shard: int, position: int) -> str | None:
     return None
 
 
+def is_running(state: State, number: int, position: int) -> bool | None:
+    """Whether a task is in somebody's hands, as far as this leader knows; None while it does not,
+    because the shard is not its own, or some former worker has not said what it runs."""
+    shard = state.shards.get(number)
+    if shard is None:
+        return None
+    running = in_flight(state, number, position) is not None
+    return None if shard.is_unheard() and not running else running
+
+
 def in_hands(state: State, number: int) -> list[Range]:
     """The tasks of a shard that workers have in their hands, each range within a frame."""
     shard = state.shards[number]
