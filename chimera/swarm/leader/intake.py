@@ -250,7 +250,7 @@ def on_cancel(state: State, event: CancelAsked, now: Instant) -> list[Effect]:
         return []
     if worker is None and is_ending(state, shard, event.position):
         return []  # whatever it ended as is on its way to disk
-    shard.cancelling.add(event.position)
+    shard.cancelling.setdefault(event.position, event.reason)
     if worker is not None:
         return [TellCancelled(worker, event.shard, event.position)]
     if shard.phase == "adopting":

@@ -153,7 +153,11 @@ def is_ending(state: State, shard: Shard, position: int) -> bool:
 
 def _forget_marks(shard: Shard, pending: Pending) -> None:
     """What was noted of tasks that are settled now."""
-    for marks in (shard.loaded, shard.suspects, shard.cancelling):
+    if shard.cancelling:
+        for first, stop in pending.final:
+            for position in range(first, stop):
+                shard.cancelling.pop(position, None)
+    for marks in (shard.loaded, shard.suspects):
         if marks:
             for first, stop in pending.final:
                 if stop - first == 1:

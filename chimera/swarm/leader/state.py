@@ -170,7 +170,8 @@ class Shard:
     finishing: bool = False  #: nothing more of it is started; it is released when all is recorded
     open: int = 0  #: tasks accepted and not settled
     keys: KeyBook = field(default_factory=KeyBook)
-    cancelling: set[int] = field(default_factory=set)
+    #: tasks that are to be cancelled → why, as far as this owner was told
+    cancelling: dict[int, str] = field(default_factory=dict)
     #: tasks that may have killed a worker: run alone (P7)
     suspects: set[int] = field(default_factory=set)
     holding: list[Scheduled] = field(default_factory=list)  #: to be put in order once adopted

@@ -220,6 +220,22 @@ def test_a_purge_ends_what_waits_and_leaves_alone_what_runs(leader: Leader) -> N
     assert not any(one.cancel_requested for one in kept)
 
 
+def test_the_reason_of_a_cancel_is_told_whenever_its_task_did_not_run() -> None:
+    leader = Leader(former=("former",))
+    leader.submit(0, 2)
+    task = ("default", 7, 0)
+    assert leader.cancels.cancel(SHARD, task, "while it is taken over") == "cancelling"
+    leader.step(events.Held("former", SHARD))
+    assert leader.running == [1]
+    assert leader.cancels.cancel(SHARD, ("default", 7, 1), "in flight") == "cancelling"
+    (flight,) = leader.flights
+    leader.step(events.Replied(flight.worker, flight.flight, (), ((SHARD, 1, 1),)))
+    told = [leader.store.find("default", 7, position) for position in (0, 1)]
+    assert [msgspec.json.decode(one.body)["message"] for one in told] == [
+        "cancelled before it ran: while it is taken over", "cancelled before it ran: in flight",
+    ]  # fmt: skip
+
+
 def test_a_task_that_is_started_since_it_was_listed_is_left_alone(leader: Leader) -> None:
     position = min({*range(TASKS)} - {*leader.running})
     assert position in leader.positions("queued")
