@@ -10,17 +10,12 @@ if TYPE_CHECKING:
 
 
 def is_running(shard: int, position: int) -> Callable[[State], bool | None]:
-    """Whether a task is in somebody's hands, as far as this leader knows; None while it does not,
-    because it is taking the shard over."""
+    """Whether a task is in somebody's hands; None while the leader does not know."""
 
     def ask(state: State) -> bool | None:
-        from chimera.swarm.leader.intake import in_flight
+        from chimera.swarm.leader import intake
 
-        found = state.shards.get(shard)
-        if found is None:
-            return None
-        running = in_flight(state, shard, position) is not None
-        return None if found.phase == "adopting" and not running else running
+        return intake.is_running(state, shard, position)
 
     return ask
 

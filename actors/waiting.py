@@ -60,7 +60,7 @@ def list_tasks(
         running = []
     among = running if where.state == "running" else None
     asked = where if among is None else replace(where, state=None)
-    step = max(limit, _STEP)
+    step = max(limit, _STEP) if where.state in WAITING else limit
     found: list[TaskRecord] = []
     while len(found) < limit:
         page = journal.list(asked, cursor, step, among)
@@ -112,7 +112,9 @@ class Cancels:
             return "running" if record.state in WAITING else record.state
         ended = None if is_running is None else self._ended(shard, task, record.position)
         if ended is None:
-            raise Unavailable(f"the owner of shard {shard} does not know yet whether the task runs")
+            raise Unavailable(
+                f"the owner of shard {shard} does not know yet whether the task runs or ended"
+            )
         return ended
 
     def _ended(self, shard: int, task: tuple[str, int, int], position: int) -> str | None:

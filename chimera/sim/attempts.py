@@ -35,6 +35,8 @@ class Attempts:
         self.running: dict[Place, dict[int, tuple[Process, int]]] = defaultdict(dict)
         #: (task, attempt) → whose process ended it
         self.ended: dict[tuple[Place, int], Process] = {}
+        #: task → whose process ended it well
+        self.ended_well: dict[Place, Process] = {}
         #: attempts of a task that raised, or in which its worker died
         self.failed: Counter[Place] = Counter()
 
@@ -72,13 +74,16 @@ class Attempts:
         self.running[place].pop(worker.pid, None)
         self.ended[place, batch.attempt] = worker
         self.failed[place] += not ok
+        if ok:
+            self.ended_well[place] = worker
 
     def died(self, place: Place) -> None:
         """A worker died at this task."""
         self.failed[place] += 1
 
-    def recorded(self, shard: int, single: Single) -> None:
-        """A task gets its outcome by itself. Raises Broken."""
+    def recorded(self, by: Process, shard: int, single: Single, intent: bool) -> None:
+        """A task gets its outcome, by itself or in a frame; `intent`: it was to be cancelled.
+        Raises Broken."""
         place = (shard, single.position)
         if single.state == outcome.FAILED and single.attempts > self.failed[place]:
             raise Broken(
@@ -88,10 +93,22 @@ class Attempts:
         for process, _ in self.running[place].values():
             if single.state == outcome.EXPIRED and self.is_known(process):
                 raise Broken(f"P9 {place} expires while it runs on {process.name}")
+        if single.state == outcome.CANCELLED and not intent:
+            self._check_waited(by, place)
+
+    def _check_waited(self, by: Process, place: Place) -> None:
+        """A task ends that was to be cancelled only if it waits: nobody is at it, nor has run it
+        well, as far as those who live beside its owner can tell. A silent one is waited for."""
+        hands = [process for process, _ in self.running[place].values()]
+        if place in self.ended_well:
+            hands.append(self.ended_well[place])
+        for process in hands:
+            if process.alive and process.host == by.host:
+                raise Broken(f"P9 {place} is cancelled as one that waits: {process.name} has it")
 
     def torn(self, shard: int, first: int) -> None:
         """A tail was lost, and reported: what was known of these tasks is gone."""
-        for found in (self.running, self.failed):
+        for found in (self.running, self.failed, self.ended_well):
             for place in [p for p in found if p[0] == shard and p[1] >= first]:
                 del found[place]
         self.ended = {

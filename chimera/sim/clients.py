@@ -210,8 +210,8 @@ class Client(Process):
                     not in lost
                 }
 
-    def cancel_one(self) -> None:
-        """Cancel some task that is not known to have ended."""
+    def cancel_one(self, only_waiting: bool = False) -> None:
+        """Cancel some task that is not known to have ended, or only if nobody is at it."""
         open_ones = [one for one in self.mine if one.missing]
         if not open_ones:
             return
@@ -219,7 +219,9 @@ class Client(Process):
         position = self.kernel.random.choice(sorted(one.missing))
         # whom it knew last: nothing tells a client of a new owner before an old one refuses it
         process = self._leader(self.link.owners().get(one.accepted.shard))
-        if process is not None:
+        if only_waiting:
+            self._cancel_waiting(process, one, position)
+        elif process is not None:
             shard = one.accepted.shard
 
             def told(answer: Any) -> None:
@@ -227,8 +229,27 @@ class Client(Process):
                     self.world.oracle.cancelling(shard, position)
 
             self.kernel.call(
-                self, process, lambda reply: reply(process.cancel(shard, position)), told
+                self, process, lambda reply: process.cancel(shard, position, reply), told
             )
+
+    def _cancel_waiting(self, process: LeaderProcess | None, one: Mine, position: int) -> None:
+        """Ask until it is told whether the task has ended."""
+        shard = one.accepted.shard
+
+        def again() -> None:
+            if position in one.missing:
+                self._cancel_waiting(self._owner(shard), one, position)
+
+        def told(answer: Any) -> None:
+            if not isinstance(answer, bool):
+                self.later(ASK_S, again)
+
+        if process is None:
+            self.later(ASK_S, again)
+            return
+        self.kernel.call(
+            self, process, lambda reply: process.cancel_waiting(shard, position, reply), told
+        )
 
     def _owner(self, shard: int) -> LeaderProcess | None:
         return self._leader(self.world.owners(self.host).get(shard))

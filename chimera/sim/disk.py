@@ -188,7 +188,8 @@ class SimJournal(MemoryJournal):
         if done:
             if single.position in self.disk.recorded:
                 raise Broken(f"G2 shard {self.shard}: {single.position} was settled twice")
-            self.disk.attempts.recorded(self.shard, single)
+            intent = self.disk.memory.tasks[single.position].cancel
+            self.disk.attempts.recorded(self._opener, self.shard, single, intent)
             self.disk.recorded[single.position] = single.state
             self.disk.recorded_at[single.position] = self.disk.kernel.now
         return done

@@ -23,7 +23,7 @@ from chimera.errors import (
     StoreFull,
     Unavailable,
 )
-from chimera.frames import command, outcome
+from chimera.frames import command
 from chimera.sim.disk import SimJournal
 from chimera.sim.kernel import Reply
 from chimera.sim.shelf import Hosted, Shelf
@@ -223,15 +223,6 @@ class LeaderProcess(Shelf):
     def outcomes(self, shard: int, ranges: Sequence[tuple[int, int]]) -> Any:
         """What is recorded. Raises NotOwner."""
         return self.journal(shard).outcomes(ranges, 1 << 40)
-
-    def cancel(self, shard: int, position: int) -> str:
-        """Write the intent (P9). Raises NotOwner, NotFound, StaleEpoch."""
-        state = self.journal(shard).cancel(position, "asked", self.kernel.unix_ms())
-        if state != outcome.OPEN:
-            return outcome.NAMES[state]
-        self.kernel.counters["cancel_intent"] += 1
-        self.step(events.CancelAsked(shard, position))
-        return "cancelling"
 
     def memoise(self, shard: int, position: int, step: str, value: bytes, reply: Reply) -> None:
         """What `ctx.once` stores; the first one wins (P18)."""

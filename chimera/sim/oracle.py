@@ -121,6 +121,10 @@ class Oracle:
 
     def told_to_cancel(self, worker: Process, shard: int, position: int) -> None:
         """A cancel came to a worker, before or after the task did."""
+        disk = self.world.disks[shard]
+        is_torn = disk.torn_at > self.world.kernel.now - ANSWER_S
+        if position not in disk.cancelled_at and not is_torn:
+            raise Broken(f"P9 shard {shard}: {worker.name} is to cancel {position}, by no intent")
         self.told.add((worker.pid, shard, position))
 
     def killed(self, task: str, kills: int) -> None:

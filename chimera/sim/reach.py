@@ -23,7 +23,8 @@ FAULTS = (
 #: counters of what machines do about it
 RECOVERIES = (
     "act_end", "act_make", "act_reap", "act_release", "act_retire", "act_take",
-    "append_fenced", "cancel_intent", "collected", "coordinator_made", "coordinator_unheard",
+    "append_fenced", "cancel_intent", "cancel_waiting_ended", "cancel_waiting_let_be",
+    "cancel_waiting_undecided", "collected", "coordinator_made", "coordinator_unheard",
     "deposed", "due", "due_fenced", "ended", "expired_by_worker", "former_worker_silent",
     "frame_recognised",
     "leader_made", "lease_lapsed", "once", "orchestrator_ended", "orchestrator_made",

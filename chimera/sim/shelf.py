@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from chimera.errors import ChimeraError, NotOwner
+from chimera.errors import ChimeraError, NotOwner, Unavailable
 from chimera.frames import command, outcome
 from chimera.sim.disk import SimJournal
+from chimera.sim.kernel import Reply
 from chimera.sim.pool import Pool
 from chimera.store import opened
-from chimera.swarm.leader import LeaderMachine, adoption, effects, events
+from chimera.swarm.leader import LeaderMachine, adoption, effects, events, intake
+
+#: for the end of a task that waited to be recorded, seconds
+CANCEL_S = 1.0
 
 
 @dataclass(eq=False, slots=True)
@@ -44,6 +48,46 @@ class Shelf(Pool):
         except ChimeraError:
             return None
         return command.cut(frame, item.first - item.frame, item.stop - item.frame)
+
+    def cancel(self, shard: int, position: int, reply: Reply) -> None:
+        """Write the intent (P9). Raises NotOwner, NotFound, StaleEpoch."""
+        state = self.journal(shard).cancel(position, "asked", self.kernel.unix_ms())
+        if state != outcome.OPEN:
+            reply(outcome.NAMES[state])
+            return
+        self.kernel.counters["cancel_intent"] += 1
+        self.step(events.CancelAsked(shard, position))
+        reply("cancelling")
+
+    def cancel_waiting(self, shard: int, position: int, reply: Reply) -> None:
+        """End a task that is in nobody's hands; answers whether it has ended, or Unavailable while
+        that cannot be told. Raises NotOwner."""
+        if self._has_ended(shard, position):
+            reply(True)
+            return
+        self.step(events.CancelAsked(shard, position, only_waiting=True))
+        is_running = intake.is_running(self.machine.state, shard, position)
+
+        def answer() -> None:
+            try:
+                reply(self._has_ended(shard, position) or Unavailable("ask again"))
+            except NotOwner as fault:
+                reply(fault)
+
+        if is_running:
+            self.kernel.counters["cancel_waiting_let_be"] += 1
+            reply(False)
+        elif is_running is None:
+            self.kernel.counters["cancel_waiting_undecided"] += 1
+            reply(Unavailable("ask again"))
+        else:
+            self.kernel.counters["cancel_waiting_ended"] += 1
+            self.later(CANCEL_S, answer)
+
+    def _has_ended(self, shard: int, position: int) -> bool:
+        found = self.journal(shard).outcomes([(position, position + 1)], 1 << 40)
+        at = [frame for frame in found.frames if _state(frame, position) != outcome.OPEN]
+        return bool(at or found.singles)
 
     def read_due(self, effect: effects.ReadDue) -> None:
         hosted = self.recording(effect.shard)
@@ -90,3 +134,8 @@ class Shelf(Pool):
         if hosted is None or hosted.state != "serving":
             raise NotOwner("not served here")
         return hosted.journal
+
+
+def _state(frame: bytes, position: int) -> int:
+    """What an outcome frame says of a task in it."""
+    return outcome.body(frame, position - outcome.header(frame).position)[0]

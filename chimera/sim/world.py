@@ -36,6 +36,8 @@ CHORES_QUICK_S = (*(0.001,) * 20, 0.1, 0.3)
 CROWDS, CROWDS_QUICK = (1, 1, 3, 10), (1, 10, 30)
 #: from a submit, until its client cancels something, seconds at most
 CANCELS_S = (0.02, 0.2, 1.0)
+#: share of the cancels that are only for what waits
+ONLY_WAITING = 0.5
 #: after the healing, for everything to be as declared and every task to have ended, seconds
 LIVENESS_S = 90.0
 
@@ -140,6 +142,7 @@ class World:
 
     def _schedule_work(self) -> None:
         dice = random.Random(f"work {self.plan.seed}")
+        kinds = random.Random(f"cancels {self.plan.seed}")
         left, number = self.plan.tasks, 0
         while left > 0:
             client = dice.choice(self.clients)
@@ -156,7 +159,8 @@ class World:
                     c.deliver(lambda: self.submit(c, j, k, s, p)),
             )  # fmt: skip
             if dice.random() < 0.3:
-                self.kernel.at(at + dice.random() * dice.choice(CANCELS_S), client.cancel_one)
+                at += dice.random() * dice.choice(CANCELS_S)
+                self.kernel.at(at, partial(client.cancel_one, kinds.random() < ONLY_WAITING))
 
     def _chore(self, dice: random.Random, number: int) -> bytes:
         chore = Chore(

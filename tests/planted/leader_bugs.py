@@ -10,6 +10,7 @@ import pytest
 from chimera.swarm.leader import adoption, dispatch, intake, overstay, takeover
 from chimera.swarm.leader import workers as pool
 from chimera.swarm.leader.drafts import Draft
+from chimera.swarm.leader.state import Shard
 from tests.planted.planting import after, before, bug
 
 
@@ -124,6 +125,24 @@ def due_task_loaded_twice(patch: pytest.MonkeyPatch) -> None:
 @bug("P9", "a queued task that is cancelled waits on, and runs")
 def cancel_of_a_queued_task_ignored(patch: pytest.MonkeyPatch) -> None:
     _handler(patch, intake, "on_cancel", lambda *_: [])
+
+
+@bug("P9", "a cancel that is only for what waits reaches what runs")
+def running_task_cancelled_as_a_waiting_one(patch: pytest.MonkeyPatch) -> None:
+    def change(real: Any, state: Any, event: Any, now: Any) -> Any:
+        return real(state, replace(event, only_waiting=False), now)
+
+    _handler(patch, intake, "on_cancel", change)
+
+
+@bug("P9", "what a silent former worker runs is taken for waiting: it is cancelled as such")
+def silence_taken_for_idleness(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Shard, "is_unheard", lambda shard: shard.phase == "adopting")
+
+
+@bug("P9", "a cancel overtakes an outcome that the full disk has refused")
+def refused_outcome_overtaken(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(intake, "is_ending", lambda *_: False)
 
 
 @bug("P9", "a new owner does not know what was to be cancelled")

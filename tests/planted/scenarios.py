@@ -182,3 +182,31 @@ def a_leader_dies_while_its_worker_is_at_a_cancelled_task(stage: Stage) -> Itera
     yield lambda: len(stage.disks[0].memory.tasks) > behind[1]
     stage.kill(leader)
     yield lambda: stage.is_recorded(behind)
+
+
+@shows("silence-taken-for-idleness", "P9", small())
+def what_a_stopped_former_worker_runs_is_to_end_if_it_waits(stage: Stage) -> Iterator[Until]:
+    leader = stage.leader(0)
+    worker = stage.worker(leader)
+    (task,) = stage.offer(0, 1.0, key="k0")
+    yield lambda: stage.is_running(task, worker)
+    stage.kill(leader)
+    stage.kernel.pause(worker)
+    yield lambda: stage.epoch(0) > 1
+    # its new owner has asked each shard's former worker, in vain
+    yield lambda: stage.kernel.counters["former_worker_silent"] >= 2
+    yield stage.later(0.1)
+    stage.cancel_waiting(task)
+    yield lambda: stage.is_recorded(task)
+
+
+@shows("refused-outcome-overtaken", "P9", small())
+def what_the_full_disk_has_refused_is_to_end_if_it_waits(stage: Stage) -> Iterator[Until]:
+    (task,) = stage.offer(0, 0.2)
+    yield lambda: stage.is_running(task)
+    stage.disks[0].full = True
+    yield lambda: stage.kernel.counters["disk_full_settle"] > 0
+    yield stage.later(0.05)
+    stage.disks[0].full = False
+    stage.cancel_waiting(task)
+    yield lambda: stage.is_recorded(task)

@@ -92,8 +92,16 @@ class Stage(World):
         """Ask its leader to cancel a task."""
         leader = self.leader(place[0])
         self.kernel.call(
-            self.clients[0], leader, lambda reply: reply(leader.cancel(*place)), lambda _: None
+            self.clients[0], leader, lambda reply: leader.cancel(*place, reply), lambda _: None
         )
+
+    def cancel_waiting(self, place: Place) -> None:
+        """Ask its leader to end a task if nobody is at it."""
+        leader = self.leader(place[0])
+        self.kernel.call(
+            self.clients[0], leader, lambda reply: leader.cancel_waiting(*place, reply),
+            lambda _: None,
+        )  # fmt: skip
 
     def kill(self, *processes: Process) -> None:
         for process in processes:

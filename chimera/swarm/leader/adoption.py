@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from chimera.frames import outcome
 from chimera.swarm.leader import dispatch, overstay
-from chimera.swarm.leader.dispatch import CANCELLED_BODY
 from chimera.swarm.leader.drafts import Drafts
 from chimera.swarm.leader.effects import Effect, PollHeld, TellCancelled
 from chimera.swarm.leader.events import Arrived, Held, Instant, NewFrame
@@ -201,7 +200,10 @@ def _note_strays(
     if ended:
         ended -= {p for item in fresh for p in _final(item.frame)}
         _end_strays(state, shard, drafts, ended, now)
-    return [TellCancelled(worker, shard.number, p) for p in sorted((have - had) & shard.cancelling)]
+    return [
+        TellCancelled(worker, shard.number, p)
+        for p in sorted((have - had) & shard.cancelling.keys())
+    ]
 
 
 def _final(frame: bytes) -> list[int]:
@@ -215,7 +217,7 @@ def _end_strays(
 ) -> None:
     """They run no more, and told no outcome: those that have one free their keys at once."""
     _end_cancelled(shard, drafts, positions)
-    ranges = [(position, position + 1) for position in positions - shard.cancelling]
+    ranges = [(position, position + 1) for position in positions - shard.cancelling.keys()]
     freed = shard.keys.settle(ranges)
     if shard.phase != "releasing":
         for piece in reversed(freed):
@@ -226,9 +228,10 @@ def _end_strays(
 def _end_cancelled(shard: Shard, drafts: Drafts, positions: set[int]) -> None:
     """Attempts that ended without an outcome, of tasks that are to be cancelled."""
     draft = drafts.of(shard.number)
-    for position in sorted(positions & shard.cancelling) if draft is not None else ():
+    for position in sorted(positions & shard.cancelling.keys()) if draft is not None else ():
         if draft is not None:
-            draft.end(position, outcome.CANCELLED, 0, CANCELLED_BODY)
+            body = dispatch.cancelled_body(shard.cancelling[position])
+            draft.end(position, outcome.CANCELLED, 0, body)
 
 
 # the end of it
@@ -249,7 +252,7 @@ def serve(state: State, shard: Shard, now: Instant) -> list[Effect]:
     elsewhere = set().union(*shard.strays.values())
     for pieces in shard.away.values():
         elsewhere.update(p for piece in pieces for p in range(piece.first, piece.stop))
-    cancelled = shard.cancelling - elsewhere
+    cancelled = shard.cancelling.keys() - elsewhere
     _end_cancelled(shard, drafts, cancelled)
     for piece in out_of_stash(state, shard, [(p, p + 1) for p in cancelled]):
         hold_keys(shard, piece)

@@ -184,14 +184,13 @@ def _screen(shard: Shard, piece: Piece, drafts: Drafts, now: Instant) -> Iterabl
 REASON_MAX = 1000
 
 
-def cancelled_body(reason: str = "") -> bytes:
+def cancelled_body(reason: str) -> bytes:
     """What is told of a task that was cancelled while it waited."""
     told = reason[:REASON_MAX].encode(errors="replace").decode()  # JSON has no half characters
     message = "cancelled before it ran" + (f": {told}" if told else "")
     return outcome.encode_failure(Failure("chimera.TaskCancelled", message, retryable=False))
 
 
-CANCELLED_BODY = cancelled_body()
 EXPIRED_BODY = outcome.encode_failure(
     Failure("chimera.TaskExpired", "the deadline passed before the task could run", retryable=False)
 )
@@ -263,12 +262,13 @@ def without_cancelled(state: State, drafts: Drafts, pieces: Iterable[Piece]) -> 
     kept: list[Piece] = []
     for piece in pieces:
         shard = state.shards.get(piece.shard)
-        marks = shard.cancelling if shard is not None else ()
+        marks = shard.cancelling if shard is not None else {}
         at = piece.first
         for position in sorted(p for p in marks if piece.first <= p < piece.stop):
             draft = drafts.of(piece.shard)
             assert draft is not None
-            draft.end(position, outcome.CANCELLED, piece.attempt - 1, CANCELLED_BODY, piece.policy)
+            body = cancelled_body(marks[position])
+            draft.end(position, outcome.CANCELLED, piece.attempt - 1, body, piece.policy)
             if position > at:
                 kept.append(piece.part(at, position))
             at = position + 1

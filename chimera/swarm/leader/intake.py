@@ -17,6 +17,7 @@ from chimera.swarm.leader.events import (
     Quarantined,
 )
 from chimera.swarm.leader.ready import Piece
+from chimera.swarm.leader.settle import is_ending
 from chimera.swarm.leader.state import AGE_S, EXPIRE_S, Flight, Shard, State
 
 #: [first, stop) positions
@@ -206,6 +207,16 @@ def in_flight(state: State, shard: int, position: int) -> str | None:
     return None
 
 
+def is_running(state: State, number: int, position: int) -> bool | None:
+    """Whether a task is in somebody's hands, as far as this leader knows; None while it does not,
+    because the shard is not its own, or some former worker has not said what it runs."""
+    shard = state.shards.get(number)
+    if shard is None:
+        return None
+    running = in_flight(state, number, position) is not None
+    return None if shard.is_unheard() and not running else running
+
+
 def in_hands(state: State, number: int) -> list[Range]:
     """The tasks of a shard that workers have in their hands, each range within a frame."""
     shard = state.shards[number]
@@ -214,8 +225,10 @@ def in_hands(state: State, number: int) -> list[Range]:
         for worker in state.workers.values()
         for flight in worker.flights.values()
         if not flight.void
-        for piece in flight.rest(flight.done)
-        if piece.shard == number
+        for piece in rest(
+            [piece for piece in flight.pieces if piece.shard == number],
+            [(first, stop) for of, first, stop in flight.done if of == number],
+        )
     ]
     found += [(piece.first, piece.stop) for pieces in shard.away.values() for piece in pieces]
     found += [(at, at + 1) for positions in shard.strays.values() for at in positions]
@@ -233,9 +246,11 @@ def on_cancel(state: State, event: CancelAsked, now: Instant) -> list[Effect]:
     if shard is None:
         return []
     worker = in_flight(state, event.shard, event.position)
-    if event.only_waiting and (worker is not None or shard.phase == "adopting"):
+    if event.only_waiting and (worker is not None or shard.is_unheard()):
         return []
-    shard.cancelling.add(event.position)
+    if worker is None and is_ending(state, shard, event.position):
+        return []  # whatever it ended as is on its way to disk
+    shard.cancelling.setdefault(event.position, event.reason)
     if worker is not None:
         return [TellCancelled(worker, event.shard, event.position)]
     if shard.phase == "adopting":

@@ -127,7 +127,7 @@ def on_recorded(state: State, event: Recorded, now: Instant) -> list[Effect]:
     shard.open -= event.recorded
     _forget_marks(shard, pending)
     for position, due in pending.parked:
-        if not _is_ending(state, shard, position):
+        if not is_ending(state, shard, position):
             shard.loaded.discard(position)
         if shard.next_due is None or due < shard.next_due:
             shard.next_due = due
@@ -141,8 +141,8 @@ def on_recorded(state: State, event: Recorded, now: Instant) -> list[Effect]:
     return dispatch.fill(state, now)
 
 
-def _is_ending(state: State, shard: Shard, position: int) -> bool:
-    """Whether a task got its outcome while its retry was being recorded: it is not to be loaded."""
+def is_ending(state: State, shard: Shard, position: int) -> bool:
+    """Whether a task's outcome is known and not yet recorded: no other one is to be made."""
     return any(
         first <= position < stop
         for pending in state.pending.values()
@@ -153,7 +153,11 @@ def _is_ending(state: State, shard: Shard, position: int) -> bool:
 
 def _forget_marks(shard: Shard, pending: Pending) -> None:
     """What was noted of tasks that are settled now."""
-    for marks in (shard.loaded, shard.suspects, shard.cancelling):
+    if shard.cancelling:
+        for first, stop in pending.final:
+            for position in range(first, stop):
+                shard.cancelling.pop(position, None)
+    for marks in (shard.loaded, shard.suspects):
         if marks:
             for first, stop in pending.final:
                 if stop - first == 1:

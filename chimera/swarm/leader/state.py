@@ -97,9 +97,10 @@ class Flight:
     def rest(self, done: list[tuple[int, int, int]]) -> list[Piece]:
         """The pieces without what is done."""
         out: list[Piece] = []
+        ordered = sorted(done)
         for piece in self.pieces:
             at = piece.first
-            for shard, first, stop in sorted(done):
+            for shard, first, stop in ordered:
                 if shard == piece.shard and first < piece.stop and stop > at:
                     if first > at:
                         out.append(piece.part(at, first))
@@ -169,7 +170,8 @@ class Shard:
     finishing: bool = False  #: nothing more of it is started; it is released when all is recorded
     open: int = 0  #: tasks accepted and not settled
     keys: KeyBook = field(default_factory=KeyBook)
-    cancelling: set[int] = field(default_factory=set)
+    #: tasks that are to be cancelled → why, as far as this owner was told
+    cancelling: dict[int, str] = field(default_factory=dict)
     #: tasks that may have killed a worker: run alone (P7)
     suspects: set[int] = field(default_factory=set)
     holding: list[Scheduled] = field(default_factory=list)  #: to be put in order once adopted
@@ -196,6 +198,10 @@ class Shard:
     back: list[Piece] = field(default_factory=list)
     pending: int = 0  #: settlements on their way to disk
     refused: int = 0  #: of these, how many the disk had no room for
+
+    def is_unheard(self) -> bool:
+        """Whether some former worker may have tasks in hand that nobody here knows of."""
+        return self.phase == "adopting" or bool(self.silent)
 
     def abroad(self) -> set[str]:
         """Former workers that run something of this shard."""

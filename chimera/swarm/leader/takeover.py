@@ -38,7 +38,7 @@ def on_taken(state: State, event: Taken, now: Instant) -> list[Effect]:
     state.shards[event.shard] = shard
     state.counters["takeovers"] += 1
     shard.stash.extend(event.frames)
-    shard.cancelling.update(event.cancelling)
+    shard.cancelling.update(dict.fromkeys(event.cancelling, ""))
     _hold_cancelled(state, shard, event)
     shard.asking.update(asked)
     if not shard.asking:

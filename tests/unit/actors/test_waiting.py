@@ -38,6 +38,7 @@ class Leader:
         self.store.take(0, None)
         self.machine = LeaderMachine("leader/r/0", "w", workers=1, ring=SHARD + 1, checked=True)
         self.is_stuck = False
+        self.is_full = False  #: no outcome can be written
         self.flights: list[effects.Send] = []
         self.before: Callable[[], None] = lambda: None  #: what happens before a cancel is looked at
         self.waiters = Waiters(self)  # type: ignore[arg-type]
@@ -46,13 +47,15 @@ class Leader:
         self.step(events.Taken(SHARD, EPOCH, (), (), (), 0, None, former))
         self.machine.state.type("t").learn(1_000_000, 1000)  # a millisecond each
 
-    def step(self, event: events.Event) -> None:
-        for effect in self.machine.step(event, AT):
+    def step(self, event: events.Event, at: Instant = AT) -> None:
+        for effect in self.machine.step(event, at):
             match effect:
                 case effects.Spawn(worker):
                     self.step(events.WorkerReady(worker, (TaskPolicy(type="t"),)))
                 case effects.Send():
                     self.flights.append(effect)
+                case effects.Record(shard, token) if self.is_full:
+                    self.step(events.RecordRefused(shard, token))
                 case effects.Record(shard, token, settlement):
                     done = self.store.settle(settlement, NOW)
                     self.step(events.Recorded(shard, token, done.recorded))
@@ -146,6 +149,24 @@ def test_what_runs_is_listed_as_such_and_is_not_queued(leader: Leader, limit: in
     assert [p for p, state in states.items() if state == "running"] == leader.running
 
 
+@pytest.mark.parametrize("state", [None, "running"])
+def test_no_more_is_read_than_is_told_where_everything_read_is(
+    leader: Leader, state: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = 0
+    of_store = leader.store.list
+
+    def counted(*args: Any) -> Any:
+        nonlocal read
+        page = of_store(*args)
+        read += len(page)
+        return page
+
+    monkeypatch.setattr(leader.store, "list", counted)
+    assert len(list_tasks(leader.store, leader, Filter(state=state), None, 1)) == 1
+    assert read == 1
+
+
 def test_filters_hold_for_what_runs() -> None:
     leader = Leader()
     leader.submit(0, 4, tags=[["x"], [], ["x"], []])
@@ -199,6 +220,22 @@ def test_a_purge_ends_what_waits_and_leaves_alone_what_runs(leader: Leader) -> N
     assert not any(one.cancel_requested for one in kept)
 
 
+def test_the_reason_of_a_cancel_is_told_whenever_its_task_did_not_run() -> None:
+    leader = Leader(former=("former",))
+    leader.submit(0, 2)
+    task = ("default", 7, 0)
+    assert leader.cancels.cancel(SHARD, task, "while it is taken over") == "cancelling"
+    leader.step(events.Held("former", SHARD))
+    assert leader.running == [1]
+    assert leader.cancels.cancel(SHARD, ("default", 7, 1), "in flight") == "cancelling"
+    (flight,) = leader.flights
+    leader.step(events.Replied(flight.worker, flight.flight, (), ((SHARD, 1, 1),)))
+    told = [leader.store.find("default", 7, position) for position in (0, 1)]
+    assert [msgspec.json.decode(one.body)["message"] for one in told] == [
+        "cancelled before it ran: while it is taken over", "cancelled before it ran: in flight",
+    ]  # fmt: skip
+
+
 def test_a_task_that_is_started_since_it_was_listed_is_left_alone(leader: Leader) -> None:
     position = min({*range(TASKS)} - {*leader.running})
     assert position in leader.positions("queued")
@@ -216,6 +253,44 @@ def test_until_former_workers_have_said_what_they_run_nobody_is_let_go() -> None
     assert leader.store.find("default", 7, 0).state == "queued"
     leader.step(events.Held("former", SHARD))
     assert leader.positions("running") == [1, 0]
+
+
+@pytest.mark.parametrize("keys", [{}, {"keys": ["k"] * TASKS}])
+def test_what_a_silent_former_worker_may_run_is_not_ended(keys: dict[str, Any]) -> None:
+    leader = Leader(former=("former",))
+    leader.submit(0, TASKS, **keys)
+    leader.step(events.Held("former", SHARD, silent=True))
+    position = TASKS - 1
+    assert leader.machine.state.shards[SHARD].phase == "serving"
+    assert position not in leader.running
+    with pytest.raises(Unavailable):
+        leader.purge(position)
+    leader.step(events.Held("former", SHARD, running=((position, 1),)))
+    assert leader.purge(position) == leader.state(position) == "running"
+    done = outcome.pack(SHARD, EPOCH, position, b"\1", [b"1"])
+    leader.step(events.Held("former", SHARD, arrived=(events.Arrived(1, done),)))
+    assert leader.purge(position) == leader.state(position) == "succeeded"
+    assert leader.purge(position - 1) == "cancelled"
+
+
+@pytest.mark.parametrize("is_purge", [True, False])
+def test_an_outcome_that_waits_for_room_on_disk_stands(
+    leader: Leader, is_purge: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chimera.actors.waiting.CANCEL_S", 0.01)
+    position = leader.running[-1]
+    leader.is_full = True
+    leader.finish()
+    assert position not in leader.running
+    leader.is_full = False
+    if is_purge:
+        with pytest.raises(Unavailable):
+            leader.purge(position)
+    else:
+        task = ("default", 7, position)
+        assert leader.cancels.cancel(SHARD, task, "") == "cancelling"
+    leader.step(events.Tick({}), Instant(AT.mono + 1.0, AT.unix_ms + 1000))
+    assert leader.purge(position) == leader.state(position) == "succeeded"
 
 
 def test_a_machine_that_does_not_answer_is_not_guessed_for(leader: Leader) -> None:
