@@ -40,10 +40,15 @@ class Machine(Protocol):
 
 def told(record: TaskRecord, machine: Machine, shard: int) -> TaskRecord:
     """A task as it is now: one that waits, by its journal, may be running."""
-    if record.state not in WAITING:
+    if record.settled_at is not None:
         return record
     running = machine.ask(questions.is_running(shard, record.position), None)
-    return replace(record, state="running") if running else record
+    return _in_hands(record) if running else record
+
+
+def _in_hands(record: TaskRecord) -> TaskRecord:
+    state = "running" if record.state in WAITING else record.state
+    return replace(record, state=state, attempts=record.attempts + 1)
 
 
 def list_tasks(
@@ -51,7 +56,7 @@ def list_tasks(
 ) -> list[TaskRecord]:
     """Tasks of a shard, newest first, below the cursor (a position); fewer than `limit` only at
     the end. Raises Unavailable."""
-    if where.state not in (None, "running", *WAITING):
+    if where.state not in (None, "running", "cancelling", *WAITING):
         return list(journal.list(where, cursor, limit))
     running = machine.ask(questions.running(journal.shard), None)
     if running is None:
@@ -75,7 +80,7 @@ def list_tasks(
 def _told(record: TaskRecord, running: Sequence[tuple[int, int]]) -> TaskRecord:
     at = bisect_right(running, (record.position, 1 << 63)) - 1
     is_running = at >= 0 and record.position < running[at][1]
-    return replace(record, state="running") if is_running and record.state in WAITING else record
+    return _in_hands(record) if is_running and record.settled_at is None else record
 
 
 class Cancels:

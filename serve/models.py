@@ -87,7 +87,7 @@ class TaskView(BaseModel):
     priority: Priority = "normal"
     key: str | None = None
     tags: list[str] = []
-    attempts: int = Field(default=0, description="Attempts that have ended.")
+    attempts: int = Field(default=0, description="Attempts that have begun.")
     progress: Any = Field(default=None, description="What the handler said last of how far it is.")
     accepted_at: datetime | None = None
     due_at: datetime | None = Field(default=None, description="When a waiting one is to run.")

@@ -69,7 +69,7 @@ class TaskRecord:
     #: queued, scheduled, cancelling, succeeded, failed, cancelled or expired (`running` is the
     #: leader's word)
     state: str
-    attempts: int
+    attempts: int  #: that have ended; the leader adds the one that runs
     accepted_at: int  #: by the clock of who owned the journal then
     settled_at: int | None
     due: int | None

@@ -206,6 +206,17 @@ def test_what_runs_and_is_cancelled_is_cancelling(leader: Leader) -> None:
     assert leader.purge(position) == "cancelling"
 
 
+def test_the_attempt_that_runs_counts(leader: Leader) -> None:
+    first, last = leader.running[0], TASKS - 1
+    leader.cancels.cancel(SHARD, ("default", 7, leader.running[1]), "")
+    for state in (None, "running", "cancelling"):
+        assert {one.attempts for one in leader.list(state) if one.position in leader.running} == {1}
+    assert {one.attempts for one in leader.list("queued")} == {0}
+    found = leader.store.find("default", 7, first)
+    assert told(found, leader, SHARD).attempts == 1
+    assert told(leader.store.find("default", 7, last), leader, SHARD).attempts == 0
+
+
 def test_a_purge_ends_what_waits_and_leaves_alone_what_runs(leader: Leader) -> None:
     assert [leader.purge(position) for position in (TASKS - 1, leader.running[0])] == [
         "cancelled", "running",
