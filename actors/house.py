@@ -48,6 +48,10 @@ class House:
         """Whether the fault that is shown under a key is that a journal cannot be written."""
         return key.startswith(f"{_WRITE}-")
 
+    def unwritable(self, shard: int, fault: ChimeraError) -> None:
+        """Show that a shard's journal could not be written, until a sweep can write to it."""
+        self._show(_WRITE, "cannot write", shard, fault)
+
     def _run(self) -> None:
         while True:
             time.sleep(SWEEP_S)
@@ -59,20 +63,24 @@ class House:
                 self._looked_at = time.monotonic()
                 for shard in owned:
                     self._try("objects", "cannot tidy objects", shard, self._tidy)
-            for key in [one for one in self._faults if int(one.rpartition("-")[2]) not in owned]:
+            for key in [one for one in list(self._faults) if _shard(one) not in owned]:
                 self._faults.discard(key)
                 self._mend(key)
 
     def _try(self, part: str, what: str, shard: int, work: Callable[[Journal], None]) -> None:
-        key = f"{part}-{shard}"
         try:
             work(self._shards.journal(shard))
         except ChimeraError as fault:
-            self._faults.add(key)
-            self._fault(f"shard {shard} {what}: {fault.message}", key)
+            self._show(part, what, shard, fault)
         else:
+            key = f"{part}-{shard}"
             self._faults.discard(key)
             self._mend(key)
+
+    def _show(self, part: str, what: str, shard: int, fault: ChimeraError) -> None:
+        key = f"{part}-{shard}"
+        self._fault(f"shard {shard} {what}: {fault.message}", key)
+        self._faults.add(key)  # after it is shown: the house mends what is in here
 
     def _keep(self, journal: Journal) -> None:
         """Archive what is settled: now and then, or when there is much of it."""
@@ -101,6 +109,10 @@ class House:
         lifecycle.mark(journal.shard, journal.claims(now - retention_ms), now)
         if journal.shard == 0:
             lifecycle.sweep(now)
+
+
+def _shard(key: str) -> int:
+    return int(key.rpartition("-")[2])
 
 
 def _sweep(journal: Journal) -> None:

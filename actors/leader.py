@@ -69,7 +69,10 @@ class Leader:
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._shards = Shards(config, self._process, self._inbox.put)
         self._waiters = Waiters(self._shards)
-        self._recorder = Recorder(self._shards, self._waiters, self._inbox.put, self._fault)
+        self._house = House(self._shards, self._fault, self._mend)
+        self._recorder = Recorder(
+            self._shards, self._waiters, self._inbox.put, self._house.unwritable
+        )
         self._pool = Pool(
             Cluster(names.namespace(config.swarm)), name, config, self._inbox.put, self._declare
         )
@@ -82,7 +85,6 @@ class Leader:
         )  # fmt: skip
         self._loop.start()
         self._cancels = waiting.Cancels(self._shards, self._loop, self._waiters)
-        self._house = House(self._shards, self._fault, self._mend)
 
     # clients
 
@@ -370,7 +372,7 @@ class Leader:
         with self._changed:
             self._changed.notify_all()
 
-    def _fault(self, text: str, key: str = "store") -> None:
+    def _fault(self, text: str, key: str) -> None:
         self._faults[key] = text
 
     def _mend(self, key: str) -> None:

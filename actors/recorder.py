@@ -21,12 +21,13 @@ class Recorder:
 
     def __init__(
         self, shards: Shards, waiters: Waiters, tell: Callable[[Event], None],
-        report: Callable[[str], None],
+        unwritable: Callable[[int, ChimeraError], None],
     ) -> None:  # fmt: skip
+        """`unwritable` is told of each shard that could not be written, and why."""
         self._shards = shards
         self._waiters = waiters
         self._tell = tell
-        self._report = report
+        self._unwritable = unwritable
         self._queued = 0  #: settlements that the thread has not finished
         self._lock = threading.Lock()
         self._queue: queue.SimpleQueue[Record | None] = queue.SimpleQueue()
@@ -77,13 +78,13 @@ class Recorder:
         try:
             settled = journal.settle(opened.joined([one.settlement for one in effects]), unix_ms())
         except StoreFull as error:
-            self._report(str(error))
+            self._unwritable(shard, error)
             return [RecordRefused(shard, effect.token) for effect in effects]
         except Fenced:
             self._shards.drop(shard)
             return [ShardLost(shard)]
         except ChimeraError as error:
-            self._report(f"shard {shard}: {error}")
+            self._unwritable(shard, error)
             self._shards.drop(shard)
             return [ShardLost(shard)]
         self._waiters.settled(shard)

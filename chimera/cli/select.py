@@ -15,6 +15,7 @@ import click
 from chimera.cli.joining import AnyClient
 from chimera.cli.output import Output
 from chimera.cli.parse import past
+from chimera.client.options import milliseconds
 from chimera.errors import ChimeraError, NotFound
 from chimera.store.protocol import TaskRecord
 from chimera.swarm.policy import CLASSES
@@ -50,7 +51,14 @@ class Chosen:
             type=self.type, state=self.state, tag=self.tag, since=self.since, until=self.until,
             dead_letters=self.dead_letters,
         )  # fmt: skip
-        return islice(found, self.limit)
+        return islice(filter(self._is_in_time, found), self.limit)
+
+    def _is_in_time(self, record: TaskRecord) -> bool:
+        """A server of another version may not know of the times; what is chosen here may be ended
+        for good."""
+        return (self.since is None or milliseconds(self.since) <= record.accepted_at) and (
+            self.until is None or record.accepted_at < milliseconds(self.until)
+        )
 
 
 def filter_options(

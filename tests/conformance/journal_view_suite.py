@@ -14,6 +14,7 @@ from tests.conformance.journal_kit import (
     BOUND,
     CANCELLED,
     DAY,
+    EXPIRED,
     FAILED,
     FAILURE,
     NOW,
@@ -107,6 +108,57 @@ class ListSuite:
         queued = journal.list(Filter(state="queued", tag="x"), None, 500)
         assert [r.position for r in queued] == sorted({*range(300)} - {0, 7, 150, 299})[::-1]
         assert [r.key for r in queued] == [f"k{r.position}" for r in queued]
+
+    def test_what_ended_in_pieces_is_told_once_and_in_order(self, bench: Bench):
+        journal = bench.owned()
+        accept(journal, frame(0, 3), frame(3, 6, tags=[["x"]] * 6), frame(9, 2))
+        settle(journal, ended(4, [FAILED, OPEN, FAILED]))
+        settle(journal, ended(3, [FAILED, OPEN, OPEN, OPEN, OPEN, FAILED]))
+        settle(journal, ended(0, [FAILED, OK, FAILED]), singles=(single(7, FAILED), single(10)))
+        settle(journal, ended(9, [CANCELLED]), singles=(single(5, CANCELLED),))
+
+        def found(cursor: int | None = None, limit: int = 99, **where: str) -> list[int]:
+            told = journal.list(Filter(**where), cursor, limit)
+            return [record.position for record in told]
+
+        assert found(state="failed") == [8, 7, 6, 4, 3, 2, 0]
+        assert found(state="failed", cursor=7, limit=3) == [6, 4, 3]
+        assert found(state="failed", cursor=3) == [2, 0]
+        assert found(state="failed", tag="x") == [8, 7, 6, 4, 3]
+        assert found(state="cancelled") == [9, 5]
+        assert found(state="succeeded") == [10, 1]
+
+    def test_tags_and_dead_letters_are_found_by_all_that_is_asked_besides(self, bench: Bench):
+        journal = bench.owned()
+        acme = command.Head("u", "acme", 0, NOW)
+        columns = {"tags": [["x"]] * 6, "not_before": [0, 0, 0, 0, NOW + DAY, NOW + DAY]}
+        accept(journal, frame(0, 6, **columns), frame(6, 6, head=acme, **columns))
+        ends = [OK, FAILED, CANCELLED, OPEN, OPEN, OPEN]
+        settle(journal, ended(0, ends), ended(6, ends))
+        settle(journal, singles=(single(3, FAILED), single(9, EXPIRED)))
+        journal.cancel(5, "", NOW)
+
+        def found(**where: Any) -> list[int]:
+            return [record.position for record in journal.list(Filter(**where), None, 99)]
+
+        assert found(tag="x", state="succeeded") == [6, 0]
+        assert found(tag="x", state="failed") == [7, 3, 1]
+        assert found(tag="x", state="cancelled") == [8, 2]
+        assert found(tag="x", state="expired") == [9]
+        assert found(tag="x", state="queued") == []
+        assert found(tag="x", state="scheduled") == [11, 10, 4]
+        assert found(tag="x", state="cancelling") == [5]
+        assert found(tag="x", state="scheduled", tenant="acme") == [11, 10]
+        assert found(tag="x", type="u") == [11, 10, 9, 8, 7, 6]
+        assert found(dead_letters=True) == found(dead_letters=True, state="failed") == [7, 3, 1]
+        assert found(dead_letters=True, type="u") == [7]
+        assert found(dead_letters=True, tenant="default", tag="x") == [3, 1]
+        assert found(dead_letters=True, state="queued") == found(dead_letters=True, tag="y") == []
+        assert found(dead_letters=True, tenant="acme", type="t") == []
+        accept(journal, frame(12, 2, tags=[["x"], ["x"]]))
+        settle(journal, singles=(single(12),))
+        assert found(tag="x", state="queued") == [13]
+        assert found(tag="x", state="succeeded") == [12, 6, 0]
 
     def test_times_are_those_of_acceptance_whatever_the_order(self, bench: Bench):
         journal = bench.owned()

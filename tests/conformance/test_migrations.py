@@ -17,7 +17,7 @@ from chimera.store.journal import SqliteJournal
 from chimera.store.journal import schema as sqlite_schema
 from chimera.store.postgres import PostgresJournal
 from chimera.store.postgres import schema as postgres_schema
-from chimera.store.protocol import Park, SourcePosition
+from chimera.store.protocol import Filter, Journal, Park, SourcePosition
 from chimera.swarm.coordinator.effects import Seat
 from tests.conformance.journal_kit import (
     FAILED,
@@ -120,6 +120,10 @@ def open_journal(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     return lambda: PostgresJournal(url, SHARD)
 
 
+def failed(journal: Journal) -> list[int]:
+    return [record.position for record in journal.list(Filter(state="failed"), None, 9)]
+
+
 @pytest.mark.parametrize("version", range(1, len(sqlite_schema.STEPS) + 1))
 def test_a_journal_of_each_version_is_upgraded_by_who_takes_it(
     open_journal: Any, version: int, monkeypatch: pytest.MonkeyPatch
@@ -137,7 +141,9 @@ def test_a_journal_of_each_version_is_upgraded_by_who_takes_it(
     journal = open_journal()
     assert journal.owner() == (1, None)
     assert states(journal, 0, 5) == [OK, FAILED, OPEN, OK, OPEN]
+    assert failed(journal) == [1]
     journal.take(1, OTHER)
+    assert failed(journal) == [1]
     (receipt,) = journal.append([frame(5, 1)], NOW, 99, SourcePosition("orders", 3))
     assert (receipt.position, journal.source_position("orders")) == (5, 3)
     assert [found.position for found in journal.due(0, NOW, 9)] == [4]

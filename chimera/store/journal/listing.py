@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 
 from chimera.errors import CorruptFrame
 from chimera.frames import outcome
@@ -15,20 +16,61 @@ from chimera.store.protocol import Filter, TaskRecord
 #: tables that hold just the tasks of a state, a row a task, and which of their rows
 _BY_STATE = {"scheduled": ("schedule", "true"), "cancelling": ("cancels", "open = 1")}
 _CODES = {name: code for code, name in outcome.NAMES.items()}
-#: whether a frame `c` has an outcome of the kind `:code`; `states` is null where all succeeded
-_HAS_OUTCOME = f"""
+_FAILED = frozenset(_CODES) - {"succeeded"}
+#: whether a frame `c` has a task that succeeded; `states` is null where all did
+_HAS_SUCCESS = """
 (EXISTS (SELECT 1 FROM outcomes o
          WHERE o.position >= c.position AND o.position < c.position + c.count
-         AND (instr(o.states, :byte) OR o.states IS NULL AND :code = {outcome.SUCCEEDED}))
+         AND (o.states IS NULL OR instr(o.states, :byte)))
  OR EXISTS (SELECT 1 FROM singles s
             WHERE s.position >= c.position AND s.position < c.position + c.count
             AND s.state = :code))
 """
+#: whether a frame `c` has open tasks that are not scheduled
+_HAS_QUEUED = """
+c.open > (SELECT count(*) FROM schedule s
+          WHERE s.position >= c.position AND s.position < c.position + c.count)
+"""
+#: where the frame starts that holds the row `c`
+_START = "(SELECT max(k.position) FROM commands k WHERE k.position <= c.position)"
+#: rows that tell of an outcome `:code` which is not a success, by the indexes of those: `state > 1`
+#: is what one of them says of itself
+_FAILURES = f"""SELECT c.position, c.count, {_START} FROM outcomes c
+ WHERE c.position < :below AND c.states IS NOT NULL AND instr(c.states, :byte) AND {{fits}}
+UNION ALL SELECT c.position, 1, {_START} FROM singles c
+ WHERE c.position < :below AND c.state > 1 AND c.state = :code AND {{fits}}
+ORDER BY 1 DESC
+"""
 #: whether the task of a row `c` has the tag `:tag`
 _HAS_TAG = "EXISTS (SELECT 1 FROM tags t WHERE t.tag = :tag AND t.position = c.position)"
-#: when the task of a row `c` was accepted
-_AT = """
-(SELECT k.at FROM commands k WHERE k.position <= c.position ORDER BY k.position DESC LIMIT 1)
+#: whether the task of a row `c` has an outcome, of kinds that are filled in
+_ENDED = f"""
+(EXISTS (SELECT 1 FROM singles s WHERE s.position = c.position AND {{single}})
+ OR EXISTS (SELECT 1 FROM outcomes o
+            WHERE o.position >= {_START} AND o.position <= c.position
+            AND o.position + o.count > c.position
+            AND (o.states IS NULL AND {{success}} OR
+                 substr(o.states, CAST(c.position - o.position + 1 AS INTEGER), 1) {{byte}})))
+"""
+_ENDED_SO = _ENDED.format(
+    single="s.state = :code", success=f":code = {outcome.SUCCEEDED}", byte="= :byte"
+)
+#: whether it has none and is not scheduled
+_WAITS = f"""
+EXISTS (SELECT 1 FROM open_frames f WHERE f.position = {_START})
+AND NOT EXISTS (SELECT 1 FROM schedule s WHERE s.position = c.position)
+AND NOT {_ENDED.format(single="true", success="true", byte="<> :byte")}
+"""
+#: whether a frame is of the tenant and the type, and was accepted between the times; bare columns
+#: would have it looked for by the index of ids, which gives no order
+_FRAME_FITS = (
+    "{0}.tenant = coalesce(:tenant, {0}.tenant) AND {0}.type = coalesce(:type, {0}.type)"
+    " AND {0}.at BETWEEN :since AND :last"
+)
+#: whether the frame that holds a row `c` is
+_FITS = f"""
+(SELECT {_FRAME_FITS.format("k")}
+ FROM commands k WHERE k.position <= c.position ORDER BY k.position DESC LIMIT 1)
 """
 #: above all positions and times
 _NEVER = 1 << 62
@@ -111,16 +153,9 @@ def _below(among: Sequence[Span], below: int) -> Iterator[Span]:
 
 def _candidates(execute: Execute, where: Filter, below: int) -> Iterator[Span]:
     """Spans of positions that may pass, each within a frame, newest first."""
-    by_task = _by_task(where)
-    table, condition = by_task or _by_frame(where)
-    if where.since is not None or where.until is not None:
-        # clocks differ from owner to owner: the first that is too old is not the last that fits
-        at = "c.at" if table == "commands" else _AT
-        condition += f" AND {at} BETWEEN :since AND :last"
-    code = _CODES.get(where.state or "", 0)
-    for position, count in execute(
-        f"SELECT c.position, {'1' if by_task else 'c.count'} FROM {table} c"
-        f" WHERE c.position < :below AND {condition} ORDER BY c.position DESC",
+    code = _CODES.get(where.state or "", outcome.OPEN)
+    rows = execute(
+        _query(where),
         {
             "below": below,
             "tenant": where.tenant,
@@ -131,26 +166,48 @@ def _candidates(execute: Execute, where: Filter, below: int) -> Iterator[Span]:
             "code": code,
             "byte": bytes((code,)),
         },
-    ):
-        yield position, min(position + count, below)
+    )
+    # rows of one frame may overlap
+    for _, of_frame in groupby(rows, key=itemgetter(2)):
+        spans = [(position, position + count) for position, count, _ in of_frame]
+        yield spans[-1][0], min(max(stop for _, stop in spans), below)
+
+
+def _query(where: Filter) -> str:
+    """What tells position, count, and something that only rows of one span share.
+
+    What can be told of a task without its frame is asked of the database: Python takes a hundred
+    times as long, and a snapshot keeps the file from being tidied for as long as it is held.
+    """
+    is_filtered = (where.tenant, where.type, where.since, where.until) != (None,) * 4
+    fits = _FITS if is_filtered else "true"
+    if by_task := _by_task(where):
+        return _select("1", *by_task, fits)
+    if where.state == "queued":
+        return _select("c.count", "open_frames", _HAS_QUEUED, fits)
+    if where.state in _FAILED:
+        return _FAILURES.format(fits=fits)
+    fits = _FRAME_FITS.format("c") if is_filtered else "true"
+    has_state = "true" if where.state is None else _HAS_SUCCESS
+    return _select("c.count", "commands", f"c.swept IS NULL AND {fits}", has_state)
+
+
+def _select(count: str, table: str, *conditions: str) -> str:
+    return (
+        f"SELECT c.position, {count}, c.position FROM {table} c"
+        f" WHERE c.position < :below AND {' AND '.join(conditions)} ORDER BY c.position DESC"
+    )
 
 
 def _by_task(where: Filter) -> tuple[str, str] | None:
     """The table to go through, a row a task, and which of its rows; None if there is none."""
+    has_tag = "true" if where.tag is None else _HAS_TAG
     if where.dead_letters:
-        return "dead", "true" if where.tag is None else _HAS_TAG
-    if where.tag is not None:
-        return "tags", "c.tag = :tag"
-    return _BY_STATE.get(where.state or "")
-
-
-def _by_frame(where: Filter) -> tuple[str, str]:
-    """The table to go through, a row a frame, and which of its rows."""
-    condition = "c.tenant = coalesce(:tenant, c.tenant) AND c.type = coalesce(:type, c.type)"
-    if where.state == "queued":
-        return "open_frames", condition
-    condition += " AND c.swept IS NULL"
-    if where.state is not None:
-        # without this, a state that is rare would have every frame looked at in Python
-        condition += f" AND {_HAS_OUTCOME}"
-    return "commands", condition
+        return "dead", has_tag if where.state in (None, "failed") else "false"
+    if where.state in _BY_STATE:
+        table, condition = _BY_STATE[where.state]
+        return table, f"{condition} AND {has_tag}"
+    if where.tag is None:
+        return None
+    in_state = {None: "true", "queued": _WAITS}.get(where.state, _ENDED_SO)
+    return "tags", f"c.tag = :tag AND {in_state}"

@@ -152,8 +152,14 @@ CREATE TABLE sources (
 ) WITHOUT ROWID;
 """
 
+#: what did not end well is rare: it is found without a look at the rest
+_V3 = """
+CREATE INDEX singles_failed ON singles (state, position) WHERE state > 1;
+CREATE INDEX outcomes_failed ON outcomes (position) WHERE states IS NOT NULL;
+"""
+
 #: one script a version; `PRAGMA user_version` counts those that were run
-STEPS: tuple[str, ...] = (_V1, _V2)
+STEPS: tuple[str, ...] = (_V1, _V2, _V3)
 
 
 def connect(path: str, *, fsync: bool, read_only: bool = False) -> sqlite3.Connection:

@@ -22,7 +22,7 @@ from chimera.actors.leader_loop import Loop
 from chimera.actors.recorder import Recorder
 from chimera.actors.shards import Shards, open_journal
 from chimera.actors.waiters import Waiters
-from chimera.errors import CorruptFrame, NotOwner, StaleEpoch, Unavailable
+from chimera.errors import ChimeraError, CorruptFrame, NotOwner, StaleEpoch, Unavailable
 from chimera.frames import command, outcome
 from chimera.store.protocol import Receipt
 from chimera.swarm.facts import Settlement, Single
@@ -88,6 +88,10 @@ def frame(first: int, count: int, **columns: Any) -> bytes:
     given = command.Columns(**columns) if columns else None
     payloads = [b"1"] * count
     return command.pack(7, 0, first, command.Head("t", at=AT), payloads, given)
+
+
+def unexpected(shard: int, fault: ChimeraError) -> None:
+    pytest.fail(f"shard {shard}: {fault}")
 
 
 def outcomes(position: int, count: int) -> Settlement:
@@ -286,7 +290,7 @@ def test_a_waiter_returns_when_all_it_asked_for_is_recorded(shards: Shards) -> N
 def test_settlements_of_one_shard_share_a_transaction(
     shards: Shards, told: queue.SimpleQueue[Any]
 ) -> None:
-    recorder = Recorder(shards, Waiters(shards), told.put, pytest.fail)
+    recorder = Recorder(shards, Waiters(shards), told.put, unexpected)
     shards.append(0, (frame(0, 10),))
     told.get()
     for token in range(10):
@@ -299,7 +303,7 @@ def test_settlements_of_one_shard_share_a_transaction(
 def test_what_has_an_outcome_already_is_not_counted_again(
     shards: Shards, told: queue.SimpleQueue[Any]
 ) -> None:
-    recorder = Recorder(shards, Waiters(shards), told.put, pytest.fail)
+    recorder = Recorder(shards, Waiters(shards), told.put, unexpected)
     shards.append(0, (frame(0, 4),))
     told.get()
     assert recorder.write_now(Record(0, 1, outcomes(0, 3))) == [Recorded(0, 1, 3)]
@@ -310,7 +314,7 @@ def test_what_has_an_outcome_already_is_not_counted_again(
 def test_a_fenced_write_loses_the_shard(
     shards: Shards, told: queue.SimpleQueue[Any], tmp_path: Path
 ) -> None:
-    recorder = Recorder(shards, Waiters(shards), told.put, pytest.fail)
+    recorder = Recorder(shards, Waiters(shards), told.put, unexpected)
     shards.append(0, (frame(0, 1),))
     told.get()
     usurper = open_journal(shards.config, 0)

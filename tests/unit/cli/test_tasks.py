@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
 
 import pytest
 
+from chimera.cli.select import Chosen
 from chimera.frames import ids as task_ids
 from tests.unit.cli.kit import chimera, printed
 
@@ -31,6 +34,27 @@ def test_a_slower_clock_hides_nothing_from_a_list(leaders):
     assert listed("tasks", "list", "--since", "5m") == [ids[1]]
     assert listed("tasks", "list", "--until", "5m") == [ids[2], ids[0]]
     assert listed("tasks", "list", "--since", "20m", "--limit", "1") == [ids[2]]
+
+
+def test_a_server_that_knows_no_times_has_nothing_ended_outside_of_them():
+    at = datetime.fromtimestamp(1_800_000_000.25, timezone.utc)
+    later = at + timedelta(seconds=1)
+    moments = (at, at - timedelta(milliseconds=1), later, later - timedelta(milliseconds=1))
+
+    class Client:
+        def list(self, **_):
+            return (SimpleNamespace(accepted_at=round(one.timestamp() * 1000)) for one in moments)
+
+    def found(since, until, limit=9):
+        chosen = Chosen(None, None, None, since, until, limit, dead_letters=True)
+        told = [one.accepted_at for one in chosen.tasks(Client())]
+        return [one for one in moments if round(one.timestamp() * 1000) in told]
+
+    assert found(at, later) == [moments[0], moments[3]]
+    assert found(at, later, limit=1) == [moments[0]]
+    assert found(later, None) == [moments[2]]
+    assert found(None, at) == [moments[1]]
+    assert found(None, None) == list(moments)
 
 
 def test_dead_letters_that_were_given_up_are_not_given_up_again(leaders):
