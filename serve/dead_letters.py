@@ -13,7 +13,7 @@ from chimera.client import AsyncSwarm
 from chimera.client.listing import no_dead_letter
 from chimera.errors import NotFound
 from chimera.serve.gateway import SwarmDep
-from chimera.serve.models import TaskPage, TaskView, view
+from chimera.serve.models import LEFT_OUT, TaskPage, TaskView, view
 from chimera.serve.replies import PROBLEMS
 from chimera.serve.tasks import ID_PATTERN, Moment, Since, TaskId, Until, look
 
@@ -57,7 +57,12 @@ class Done(BaseModel):
     dry_run: bool = False
 
 
-@router.get("", summary="List dead letters, newest first", response_model=TaskPage)
+@router.get(
+    "",
+    summary="List dead letters, newest first",
+    response_model=TaskPage,
+    response_model_exclude={"tasks": {"__all__": {*LEFT_OUT}}},
+)
 async def listing(
     swarm: SwarmDep,
     type: Annotated[str | None, Query(max_length=200)] = None,
@@ -67,11 +72,18 @@ async def listing(
     cursor: Annotated[str | None, Query(max_length=20_000)] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> TaskPage:
-    """Those that were replayed are among them, with `replayed_as`; those given up are not."""
+    """With why they failed, but for the traceback.
+
+    Those that were replayed are among them, with `replayed_as`; those given up are not.
+    """
     records, following = await swarm.page(
         type=type, tag=tag, since=since, until=until, dead_letters=True, cursor=cursor, limit=limit
     )
-    return TaskPage(tasks=[view(record) for record in records], cursor=following)
+    tasks = [view(record) for record in records]
+    for task in tasks:
+        if task.failure is not None:
+            task.failure.traceback = None
+    return TaskPage(tasks=tasks, cursor=following)
 
 
 @router.get("/{task_id}", summary="Look at a dead letter")

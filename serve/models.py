@@ -110,6 +110,10 @@ class TaskPage(BaseModel):
     cursor: str | None = Field(default=None, description="Of the next page; null: no more.")
 
 
+#: of tasks on a page: what is not looked up for it is left out, as null would say something else
+LEFT_OUT = ("payload", "result", "result_url", "progress")
+
+
 def url(task_id: str) -> str:
     """Where a task is asked for."""
     return f"/v1/tasks/{task_id}"

@@ -24,6 +24,7 @@ from chimera.errors import (
 from chimera.serve.gateway import Gateway, GatewayDep, SwarmDep
 from chimera.serve.models import (
     ENDED,
+    LEFT_OUT,
     State,
     TaskPage,
     TaskRequest,
@@ -178,7 +179,12 @@ def _answer(found: TaskView, status: int, headers: dict[str, str]) -> Response:
     return Response(found.model_dump_json(), status, headers, "application/json")
 
 
-@router.get("", summary="List tasks, newest first", response_model=TaskPage)
+@router.get(
+    "",
+    summary="List tasks, newest first",
+    response_model=TaskPage,
+    response_model_exclude={"tasks": {"__all__": {*LEFT_OUT, "failure"}}},
+)
 async def listing(
     swarm: SwarmDep,
     type: Annotated[str | None, Query(max_length=200)] = None,

@@ -180,7 +180,8 @@ class Swarm(Verbs):
         until: When | None = None,
         dead_letters: bool = False,
     ) -> Iterator[TaskRecord]:
-        """The tenant's tasks that fit, newest first, without payloads and results.
+        """The tenant's tasks that fit, newest first, without payloads and results; dead
+        letters, where only these are asked for, with why they failed.
 
         `since` and `until` bound when they were accepted (datetimes, or seconds since 1970; the
         first is within). `dead_letters`: only what failed and was not given up.

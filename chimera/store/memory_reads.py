@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from chimera.errors import CorruptFrame, NotFound
@@ -165,7 +166,8 @@ class MemoryReads:
                 and (where.until is None or record.accepted_at < where.until)
                 and (not where.dead_letters or record.dead_letter)
             ):
-                found.append(record)
+                body = task.record(bodies=True).body if where.dead_letters else None
+                found.append(replace(record, body=body))
         return found[:limit]
 
     def happened(self, after_seq: int, limit: int) -> tuple[int, Sequence[tuple[int, TaskRecord]]]:

@@ -309,7 +309,8 @@ class Journal(Protocol):
         limit: int,
         among: Sequence[tuple[int, int]] | None = None,
     ) -> Sequence[TaskRecord]:
-        """Tasks below the cursor (a position), newest first; without payloads and bodies.
+        """Tasks below the cursor (a position), newest first; without payloads and bodies, but for
+        those that say why a dead letter failed, where only these are asked for.
 
         `among`: only those at these [start, stop) positions, each range within a frame.
         """

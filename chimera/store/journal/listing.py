@@ -111,7 +111,7 @@ def list_tasks(
             for position in reversed(range(start, stop)):
                 index = position - starts[at]
                 if len(found) < limit and _passes(frames[at], index, where):
-                    found.append(frames[at].record(index, bodies=False))
+                    found.append(frames[at].record(index, False, reason=where.dead_letters))
         quota = min(quota * _GROWTH, _TASKS_MAX)
     return found
 

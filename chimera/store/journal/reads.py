@@ -52,13 +52,16 @@ class FrameView:
             self._cutter = schedule.Cutter(self._shelf.blob(self.position))
         return self._cutter
 
-    def record(self, index: int, bodies: bool) -> TaskRecord:
-        """All of one task. Raises CorruptFrame for an open one whose frame cannot be read."""
+    def record(self, index: int, bodies: bool, reason: bool = False) -> TaskRecord:
+        """All of one task; with `reason`, the body of its outcome though without its payload.
+
+        Raises CorruptFrame for an open one whose frame cannot be read.
+        """
         position = self.position + index
         due, attempt = self._shelf.parked.get(position, (None, 1))
         attempts, settled_at, body, claimed = attempt - 1, None, None, False
         if self.states[index] != outcome.OPEN:
-            attempts, settled_at, body, claimed = self._outcome(position, bodies)
+            attempts, settled_at, body, claimed = self._outcome(position, bodies or reason)
         key: str | None = None
         tags: tuple[str, ...] = ()
         payload = None

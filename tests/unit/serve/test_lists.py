@@ -117,6 +117,16 @@ class TestDeadLetters:
         done = http.post("/v1/dead-letters/discard", json={"all": True}).json()["ids"]
         assert done == [letters[at] for at in (4, 3, 1, 0)]
 
+    def test_a_list_says_why_they_failed_and_nothing_of_what_it_does_not_look_up(
+        self, http, letters
+    ):
+        (first, *_) = http.get("/v1/dead-letters").json()["tasks"]
+        assert first["failure"]["error"].endswith("ValueError")
+        assert first["failure"]["traceback"] is None
+        assert not {"payload", "result", "progress"} & first.keys()
+        (first, *_) = http.get("/v1/tasks").json()["tasks"]
+        assert not {"payload", "result", "progress", "failure"} & first.keys()
+
     def test_they_are_bounded_by_when_they_were_accepted(self, http, letters):
         found = listed(http, "/v1/dead-letters", since=NOW + 1, until=NOW + 3)
         assert found == [letters[2], letters[1]]
