@@ -239,13 +239,19 @@ class PreconditionFailed(ChimeraError):
 
 
 class TaskError(ChimeraError):
-    """A task ended otherwise than well."""
+    """A task ended otherwise than well.
+
+    `details` has its `id`.
+    """
 
     code = "task_error"
 
 
 class TaskFailed(TaskError):
-    """The task failed for good and is a dead letter. `details`: `type`, `attempts`, `traceback`."""
+    """The task failed for good and is a dead letter.
+
+    `details` has `type`, `attempts` and `traceback` too.
+    """
 
     code = "task_failed"
 

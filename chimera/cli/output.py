@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from chimera import names
-from chimera.errors import ChimeraError, IdempotencyConflict, SpecError, WaitTimeout
+from chimera.errors import ChimeraError, IdempotencyConflict, SpecError, TaskError, WaitTimeout
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
@@ -173,6 +173,8 @@ class Output:
             lines = fault.message.splitlines() if isinstance(fault, SpecError) else [fault.message]
             text = "\n".join(" ".join(line.split()) for line in lines)
             wire = {"code": fault.code, "message": text, "details": fault.details}
+            if isinstance(fault, TaskError) and "id" in fault.details:
+                text = f"task {fault.details['id']}: {text}"
         else:
             text = " ".join(f"{type(fault).__name__}: {fault}".split())
             wire = {"code": "error", "message": text, "details": {}}

@@ -75,7 +75,11 @@ def submit(
             said = {"id": handle.id, "duplicate": handle.duplicate}
             out.result(said, lambda: out.console.print(handle.id))
             return 0
-        result = handle.result(max(timeout - (time.monotonic() - began), 0.0))
+        try:
+            result = handle.result(max(timeout - (time.monotonic() - began), 0.0))
+        except KeyboardInterrupt:
+            out.notes.print(f"task {handle.id} goes on: chimera result {handle.id}", markup=False)
+            raise
         said = {"id": handle.id, "duplicate": handle.duplicate, "result": result}
         out.result(said, lambda: out.line(msgspec.json.encode(result).decode()))
         return 0

@@ -65,7 +65,7 @@ def print_task(out: Output, record: TaskRecord) -> None:
     found = {**row(record), "cancel_requested": record.cancel_requested}
     found["payload"] = _json(record.payload)
     told = Outcome.of(record)
-    error = told.error() if record.settled_at is not None else None
+    error = told.error(record.task_id) if record.settled_at is not None else None
     if error is not None:
         found["error"] = error.message
         found["traceback"] = error.details.get("traceback")

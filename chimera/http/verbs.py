@@ -203,7 +203,7 @@ class Api:
     def value(self, view: View) -> Steps[Any]:
         """The result of a task that has ended. Raises TaskFailed, TaskCancelled, TaskExpired."""
         told = view.outcome()
-        error = told.error()
+        error = told.error(view.id)
         if error is not None:
             raise error
         if view.result_url is None:

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from chimera.client import Handle
 from chimera.errors import Overloaded
 from chimera.frames import command, ids
 from tests.unit.cli.kit import chimera, printed
@@ -99,6 +100,26 @@ def test_errors_are_one_line_with_an_exit_code(leaders, arguments, code, says):
     if code != 2:
         assert run.stderr.count("\n") == 1
         assert run.stderr.startswith("error: ")
+
+
+def test_the_id_of_a_task_that_failed_is_told(leaders):
+    run = chimera("submit", "echo", '"bad"', "--wait")
+    task_id = run.stderr.removeprefix("error: task ").partition(":")[0]
+    assert chimera("dlq", "list", "-o", "name").stdout.split() == [task_id]
+    run = chimera("result", task_id, "--json")
+    assert json.loads(run.stderr)["error"]["details"]["id"] == task_id
+
+
+def test_ctrl_c_says_how_to_hear_of_the_task_that_goes_on(leaders, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Handle, "result", interrupted)
+    run = chimera("submit", "echo", "--wait")
+    assert run.exit_code == 130
+    task_id = run.stderr.split()[1]
+    assert run.stderr == f"task {task_id} goes on: chimera result {task_id}\ninterrupted\n"
+    monkeypatch.undo()
 
 
 def test_an_error_as_json(leaders):

@@ -74,6 +74,7 @@ class TestOneTask:
                 fails()
             assert caught.value.details["type"] == "builtins.ValueError"
             assert caught.value.details["traceback"].startswith("Traceback")
+            assert swarm.get(caught.value.details["id"]).state == "failed"
 
     def test_a_wait_ends_when_its_time_is_over_and_the_task_goes_on(self, swarm, leaders):
         leaders.handler = None
@@ -127,8 +128,9 @@ class TestOneTask:
         handle = swarm.submit("slow")
         shard = ids.parse_id(handle.id).shard
         leaders.settle(shard, Settlement(singles=(Single(0, state, 1, b""),)))
-        with pytest.raises(error):
+        with pytest.raises(error) as caught:
             handle.result(DEADLINE_S)
+        assert caught.value.details["id"] == handle.id
         assert handle.wait() == outcome.NAMES[state]
 
     def test_a_handle_is_found_again_by_id(self, swarm, leaders):

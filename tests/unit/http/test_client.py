@@ -187,6 +187,7 @@ def test_results_and_failures_are_those_of_the_handler(client):
     with pytest.raises(errors.TaskFailed, match="ValueError: bad") as caught:
         handle.result()
     assert caught.value.details["traceback"] == "tb"
+    assert caught.value.details["id"] == handle.id
     assert handle.result() == [1]
 
 
