@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -71,3 +72,27 @@ def test_a_purge_takes_what_is_delayed_and_not_what_has_ended(leaders):
     run = chimera("purge", "--all", "--yes", "--json")
     assert {one["id"]: one["done"] for one in printed(run)} == dict.fromkeys(waits, "cancelled")
     assert listed("tasks", "list", "--state", "succeeded") == [done]
+
+
+#: clears the screen, renames the window, and goes back to the line's beginning
+NASTY = "a\x1b[2J\x1b]0;b\x07\rc\x9b31m\x7f\td"
+
+
+def test_what_a_handler_says_has_no_power_over_the_terminal(leaders):
+    def fail(_):
+        raise ValueError(NASTY)
+
+    leaders.handler = fail
+    runs = [chimera("submit", "echo", "1", "--wait", "--tag", NASTY, *style)
+            for style in ([], ["--json"], ["-o", "yaml"], ["--debug"])]  # fmt: skip
+    (one, *_) = listed("tasks", "list")
+    leaders.handler = lambda payload: NASTY
+    runs += [chimera("submit", "echo", "1", "--wait")]
+    runs += [chimera("submit", "echo", "--wait", "--ndjson", "-", stdin=b"1")]
+    runs += [chimera("tasks", "show", one), chimera("dlq", "show", one, "-o", "yaml"),
+             chimera("tasks", "list", "-o", "wide"), chimera("dlq", "list", "--json")]  # fmt: skip
+    for run in runs:
+        powerful = [char for char in run.output if not char.isprintable() and char not in "\t\n"]
+        assert not powerful, run.output
+    assert "\\u001b[2J" in runs[0].stderr
+    assert json.loads(runs[4].stdout) == NASTY
