@@ -20,6 +20,7 @@ ChimeraError
 ├── CorruptFrame · LostTail   stored bytes are not what was written
 ├── WrongVersion              Ray, or what stored something, does not fit this Chimera
 ├── StoreMismatch             the store is not that of the swarm that lives
+├── WrongSwarm                the gateway is of another swarm than the one that is meant
 └── ImpossibleStep            a bug of ours: a machine met an event that its table forbids
 """
 
@@ -329,6 +330,13 @@ class StoreMismatch(ChimeraError):
     """The store is not that of the swarm whose actors live."""
 
     code = "store_mismatch"
+    status = 409
+
+
+class WrongSwarm(ChimeraError):
+    """The gateway is of another swarm than the one that is meant."""
+
+    code = "wrong_swarm"
     status = 409
 
 

@@ -19,7 +19,8 @@ are no colours and no bars.
 Where a command finds its swarm: the option, else the variable (`CHIMERA_ADDRESS`, `CHIMERA_URL`,
 `CHIMERA_SWARM`, `CHIMERA_TENANT`), else the context (`chimera context`), else `RAY_ADDRESS` or the
 Ray that `chimera up` started here. `chimera config view --show-origin` says which it is. With
-`--url` a command goes over HTTP and needs no Ray.
+`--url` a command goes over HTTP and needs no Ray; where somebody said which swarm, the gateway
+must be of that one.
 
 | exit code | meaning |
 | --- | --- |
