@@ -50,19 +50,21 @@ def list_(out: Output, target: Target, chosen: Chosen) -> None:
 @target_options
 @click.argument("task_id", metavar="ID")
 def show(out: Output, target: Target, task_id: str) -> None:
-    """Show all that is known of a task, its payload and outcome too.
+    """Show all that is known of a task: its payload, how far it is, and its outcome too.
 
     \b
     Examples:
       chimera tasks show $ID
     """
     with target.client() as client:
-        print_task(out, client.get(task_id, payload=True))
+        record = client.get(task_id, payload=True)
+        runs = record.state in ("running", "cancelling")
+        print_task(out, record, client.progress(task_id) if runs else None)
 
 
-def print_task(out: Output, record: TaskRecord) -> None:
-    """A task with its payload and outcome."""
-    found = {**row(record), "cancel_requested": record.cancel_requested}
+def print_task(out: Output, record: TaskRecord, progress: Any = None) -> None:
+    """A task with its payload and outcome, or how far it is."""
+    found = {**row(record), "cancel_requested": record.cancel_requested, "progress": progress}
     found["payload"] = _json(record.payload)
     told = Outcome.of(record)
     error = told.error(record.task_id) if record.settled_at is not None else None

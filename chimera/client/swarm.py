@@ -162,6 +162,10 @@ class Swarm(Verbs):
         """
         return run(self._task(task_id).cancel(reason, only_waiting))
 
+    def progress(self, task_id: str) -> Any:
+        """What a running task said last of how far it is; None if it said nothing."""
+        return run(self._task(task_id).progress())
+
     def replay(self, task_id: str) -> Handle:
         """Run a dead letter again, as a new task; asked twice, the same one. Raises NotFound."""
         return Handle(run(self._task(task_id).replay()))

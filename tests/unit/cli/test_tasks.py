@@ -74,6 +74,17 @@ def test_a_purge_takes_what_is_delayed_and_not_what_has_ended(leaders):
     assert listed("tasks", "list", "--state", "succeeded") == [done]
 
 
+def test_a_task_that_runs_shows_how_far_it_is(leaders):
+    leaders.handler = None
+    one = submitted(leaders, 0)
+    place = (task_ids.parse_id(one).shard, 0)
+    leaders.progress = {place: {"done": 0.5}}
+    assert "progress" not in chimera("tasks", "show", one).stdout
+    leaders.running = {place}
+    assert 'progress: {"done":0.5}' in chimera("tasks", "show", one).stdout
+    assert printed(chimera("tasks", "show", one, "--json"))["progress"] == {"done": 0.5}
+
+
 #: clears the screen, renames the window, and goes back to the line's beginning
 NASTY = "a\x1b[2J\x1b]0;b\x07\rc\x9b31m\x7f\td"
 

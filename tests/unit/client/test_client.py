@@ -142,6 +142,13 @@ class TestOneTask:
         assert found.result(DEADLINE_S) == 9
         assert swarm.handle(handle.id).result(DEADLINE_S) == 9  # from its record
 
+    def test_how_far_it_is_can_be_asked(self, swarm, leaders):
+        leaders.handler = None
+        handle = swarm.submit("slow")
+        assert handle.progress() is None
+        leaders.progress = {(ids.parse_id(handle.id).shard, 0): [1, 2]}
+        assert handle.progress() == swarm.progress(handle.id) == [1, 2]
+
     def test_unknown_ids_are_not_found(self, swarm):
         with pytest.raises(NotFound):
             swarm.get(ids.format_id(1, 0, 1))

@@ -267,3 +267,9 @@ def test_a_dead_letter_that_never_was_is_told(client, tries):
     made, _ = client(*[problem(503, "not_ready")] * (tries - 1), problem(404, "not_found"))
     with pytest.raises(errors.NotFound):
         made.discard(ID.format(0))
+
+
+def test_how_far_a_task_is_can_be_asked(client):
+    told = view(state="running", progress={"done": 0.5})
+    made, _ = client(by=lambda _: httpx2.Response(200, json=told))
+    assert made.handle(ID.format(0)).progress() == made.progress(ID.format(0)) == {"done": 0.5}
