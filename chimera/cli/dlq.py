@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from chimera.cli.joining import AnyClient, Target, target_options
+from chimera.cli.joining import AnyClient, Target, hint, target_options
 from chimera.cli.output import Output, command
 from chimera.cli.select import COLUMNS, WIDE, Chosen, act, filter_options, row, sure_options
 from chimera.cli.tasks import print_task
@@ -33,6 +33,8 @@ def list_(out: Output, target: Target, chosen: Chosen) -> None:
     """
     with target.client() as client:
         rows = [row(one) for one in replace(chosen, dead_letters=True).tasks(client)]
+        if chosen.type and not rows:
+            hint(out, client, [chosen.type])
     out.table(rows, COLUMNS, WIDE)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from rich.markup import escape
 
-from chimera.cli.joining import Target, target_options
+from chimera.cli.joining import Target, hint, target_options
 from chimera.cli.output import Output, command, dump
 from chimera.cli.parse import duration
 from chimera.cli.select import row
@@ -41,6 +41,8 @@ def events(
                     past.append(one)
                 if len(past) == limit:
                     break
+        if type_ and not past:
+            hint(out, client, [type_])
         for one in reversed(past):
             _say(out, one)
         if watch:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import click
 
-from chimera.cli.output import address_option, swarm_name
+from chimera.cli.output import Output, address_option, swarm_name
 from chimera.client import Swarm, connect
 from chimera.client.address import resolve
 from chimera.errors import ChimeraError, NotFound, WrongSwarm
@@ -81,6 +82,15 @@ class Target:
             raise WrongSwarm(f"the gateway at {self.url} is of swarm {found.swarm!r}, "
                              f"not of {self.swarm!r}", swarm=found.swarm)  # fmt: skip
         return found
+
+
+def hint(out: Output, client: AnyClient, types: Iterable[str]) -> None:
+    """Say for which of the types there is no handler: a typo, or one to be deployed yet."""
+    with suppress(ChimeraError):  # what the command was to do is done, or told
+        known = {one.type for one in client.types()}
+        for one in types:
+            if one not in known:
+                out.note(f"no handler is registered for {one!r}")
 
 
 def target_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,7 +8,7 @@ import click
 import msgspec
 from rich.markup import escape
 
-from chimera.cli.joining import Target, target_options
+from chimera.cli.joining import Target, hint, target_options
 from chimera.cli.output import Output, command
 from chimera.cli.select import (
     COLUMNS,
@@ -43,6 +43,8 @@ def list_(out: Output, target: Target, chosen: Chosen) -> None:
     """
     with target.client() as client:
         rows = [row(one) for one in chosen.tasks(client)]
+        if chosen.type and not rows:
+            hint(out, client, [chosen.type])
     out.table(rows, COLUMNS, WIDE)
 
 

@@ -20,7 +20,7 @@ CHANGES = (
 
 
 @pytest.fixture
-def asked(monkeypatch, tmp_path):
+def asked(monkeypatch, tmp_path, leaders):
     """What was asked of the swarm."""
     found: list[object] = []
 
@@ -60,6 +60,19 @@ def test_an_order_is_given_and_what_changed_is_printed(asked, typed, order):
     assert asked == [("local", order)]
     assert run.stdout == "~ regions.local.workers: 1 → 4\n"
     assert "declared as generation 7" in run.stderr
+
+
+def test_a_type_without_a_handler_is_paused_with_a_warning(asked):
+    run = chimera("pause", "echo", "nope", *AT)
+    assert run.exit_code == 0
+    assert asked == [("local", Pause(types=("echo", "nope")))]
+    warned = [line for line in run.stderr.splitlines() if "no handler" in line]
+    assert warned == ["no handler is registered for 'nope'"]
+
+
+def test_a_pause_is_done_although_no_leader_tells_its_types(asked, leaders):
+    leaders.fault = lambda verb, shard: InvalidRequest("no")
+    assert chimera("pause", "echo", *AT).exit_code == 0
 
 
 def test_with_wait_it_ends_when_it_is_brought_about(asked):

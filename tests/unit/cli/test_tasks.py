@@ -85,6 +85,13 @@ def test_a_task_that_runs_shows_how_far_it_is(leaders):
     assert printed(chimera("tasks", "show", one, "--json"))["progress"] == {"done": 0.5}
 
 
+@pytest.mark.parametrize("command", [("tasks", "list"), ("dlq", "list"), ("events",)])
+def test_where_nothing_is_found_a_type_without_a_handler_is_named(leaders, command):
+    run = chimera(*command, "--type", "nope")
+    assert (run.exit_code, run.stderr) == (0, "no handler is registered for 'nope'\n")
+    assert chimera(*command, "--type", "echo").stderr == ""
+
+
 #: clears the screen, renames the window, and goes back to the line's beginning
 NASTY = "a\x1b[2J\x1b]0;b\x07\rc\x9b31m\x7f\td"
 
