@@ -236,6 +236,12 @@ class TestChecks:
                 swarm.submit("slow", 1, block=True, timeout_s=0.3)
 
 
+def test_a_list_of_tasks_in_no_state_is_refused(swarm):
+    with pytest.raises(InvalidRequest, match="'foo' is no state: one of queued, "):
+        list(swarm.list(state="foo"))
+    assert list(swarm.list(state="expired")) == []
+
+
 def test_listing_goes_through_all_shards_page_by_page(swarm):
     done = swarm.submit_many("echo", range(57), key=str, tags=["t"])
     swarm.submit_many("echo", range(9), key=str)

@@ -273,3 +273,20 @@ def test_how_far_a_task_is_can_be_asked(client):
     told = view(state="running", progress={"done": 0.5})
     made, _ = client(by=lambda _: httpx2.Response(200, json=told))
     assert made.handle(ID.format(0)).progress() == made.progress(ID.format(0)) == {"done": 0.5}
+
+
+@pytest.mark.parametrize("verb", ["get", "submit", "events"])
+def test_a_client_that_is_closed_says_so(client, verb):
+    made, sent = client()
+    made.close()
+    with pytest.raises(errors.ChimeraError, match="the client is closed"):
+        {"get": lambda: made.get(ID.format(0)), "submit": lambda: made.submit("echo"),
+         "events": lambda: next(made.events())}[verb]()  # fmt: skip
+    assert not sent
+
+
+def test_a_list_of_tasks_in_no_state_is_refused_here(client):
+    made, sent = client()
+    with pytest.raises(errors.InvalidRequest, match="'foo' is no state: one of queued, "):
+        list(made.list(state="foo"))
+    assert not sent
