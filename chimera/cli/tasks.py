@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from chimera.cli.joining import Target, hint, target_options
 from chimera.cli.output import Output, command
+from chimera.cli.parse import either
 from chimera.cli.select import (
     COLUMNS,
     STATES,
@@ -116,8 +117,7 @@ def cancel(
       chimera tasks cancel --type mail.send --state queued --dry-run
       chimera tasks cancel --tag import --yes
     """
-    if bool(ids) == chosen.says_something:
-        raise click.UsageError("say which: ids, or a filter")
+    either("ids", bool(ids), "a filter", chosen.says_something)
     with target.client() as client:
         waits = chosen.state in ("queued", "scheduled")
         found = list(ids) or [one.task_id for one in chosen.tasks(client) if one.settled_at is None]

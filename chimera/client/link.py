@@ -331,7 +331,7 @@ def join_ray(swarm: str, where: Where | None) -> str:
     if where is None:
         raise NotFound(
             f"no Ray cluster is known for swarm {swarm!r}: start one with `chimera up`, or say "
-            "where it is by address= or CHIMERA_ADDRESS"
+            "where it is: by CHIMERA_ADDRESS, --address or address="
         )
     _check_address(where)
     _authenticate(where)

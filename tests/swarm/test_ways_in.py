@@ -114,7 +114,7 @@ BAD = [
     ("tasks show $ID --tenant another", 3, "no task"),
     ("dlq show $ID", 3, "is no dead letter"),
     ("dlq replay", 2, "say which"),
-    ("purge", 2, "say what is to be purged"),
+    ("purge", 2, "say which: --all, or a filter"),
     ("submit mail.send null --tenant NO!", 2, "not a name"),
 ]
 

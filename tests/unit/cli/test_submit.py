@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 
 import pytest
@@ -100,6 +101,11 @@ def test_errors_are_one_line_with_an_exit_code(leaders, arguments, code, says):
     if code != 2:
         assert run.stderr.count("\n") == 1
         assert run.stderr.startswith("error: ")
+
+
+def test_how_long_ago_a_deadline_was_is_a_number_of_people(leaders):
+    run = chimera("submit", "echo", "--deadline", "2020-01-01T00:00:00Z")
+    assert re.search(r"passed [1-9]\d{0,2}(,\d{3})+ s ago", run.stderr)
 
 
 def test_the_id_of_a_task_that_failed_is_told(leaders):

@@ -92,6 +92,21 @@ def test_where_nothing_is_found_a_type_without_a_handler_is_named(leaders, comma
     assert chimera(*command, "--type", "echo").stderr == ""
 
 
+@pytest.mark.parametrize(
+    ("command", "way"),
+    [
+        (("tasks", "cancel"), task_ids.format_id(1, 0, 1)),
+        (("dlq", "replay"), task_ids.format_id(1, 0, 1)),
+        (("purge",), "--all"),
+    ],
+)
+def test_one_way_to_say_which_is_needed_and_no_more(leaders, command, way):
+    assert "say which: " in chimera(*command).stderr
+    both = chimera(*command, way, "--type", "echo")
+    assert both.exit_code == 2
+    assert "or a filter, not both" in both.stderr
+
+
 #: clears the screen, renames the window, and goes back to the line's beginning
 NASTY = "a\x1b[2J\x1b]0;b\x07\rc\x9b31m\x7f\td"
 
