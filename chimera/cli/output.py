@@ -304,8 +304,13 @@ def command(
                 # what libraries print is no result: Ray tells of dead workers on stdout
                 with redirect_stdout(sys.stderr):
                     code = function(out, **options)
-            except (click.ClickException, click.exceptions.Exit, click.Abort):
+            except (click.ClickException, click.exceptions.Exit):
                 raise
+            except click.Abort as fault:
+                if not fault.__suppress_context__:  # somebody said no, rather than Ctrl-C
+                    raise
+                out.notes.print("\ninterrupted")  # after the question
+                raise click.exceptions.Exit(INTERRUPTED) from None
             except KeyboardInterrupt:
                 out.notes.print("interrupted")
                 raise click.exceptions.Exit(INTERRUPTED) from None

@@ -13,7 +13,7 @@ from collections.abc import Generator
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -92,7 +92,7 @@ class Api:
             self.tenant = names.check(tenant)
         except ValueError as fault:
             raise InvalidRequest(f"tenant: {fault}") from fault
-        if not self.url.startswith(("http://", "https://")):
+        if not _is_gateway(self.url):
             raise InvalidRequest(f"{url!r} is no URL of a gateway: write http://HOST:PORT")
         self.was_there = False  #: it was reached once
 
@@ -293,6 +293,14 @@ def line(
         told["key"] = check_key("key", key)
     told["idempotency_key"] = check_key("idempotency_key", idempotency_key)
     return msgspec.json.encode(told)
+
+
+def _is_gateway(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # no port, or a bracket too few
+        return False
 
 
 def _path(task_id: str, under: str = "/v1/tasks/") -> str:

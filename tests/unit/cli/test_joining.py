@@ -38,6 +38,22 @@ def test_the_gateway_of_the_swarm_that_is_meant_serves(gateway):
     assert printed(chimera("status", "--url", URL, "--swarm", "prod", "--json"))["swarm"] == "prod"
 
 
+@pytest.mark.parametrize("url", ["notaurl", "ftp://a", "http://", "http://a:b", "http://[::1"])
+def test_what_is_no_url_is_refused_before_it_is_kept(url):
+    run = chimera("context", "set", "a", "--url", url)
+    assert run.exit_code == 2
+    assert "is no URL of a gateway" in run.stderr
+    assert printed(chimera("context", "list", "--json")) == []
+
+
+def test_a_setting_without_a_value_is_shown_as_such():
+    rows = [line.split() for line in chimera("config", "view").stdout.splitlines()]
+    assert ["address", "-"] in rows
+    assert ["url", "-"] in rows
+    found = {one["name"]: one["value"] for one in printed(chimera("config", "view", "--json"))}
+    assert found["url"] is None
+
+
 def test_who_says_no_swarm_means_that_of_the_gateway_and_it_is_not_asked(gateway):
     gateway(accepted, swarm="prod")
     assert chimera("submit", "echo", "--url", URL).exit_code == 0
