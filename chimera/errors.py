@@ -7,7 +7,7 @@ ChimeraError
 │   ├── BadRecord · UnknownSchema · RegistryFault
 │   └── SpecError · HandlerLoadError
 ├── Unavailable               try again: `retry_after` says when
-│   ├── Overloaded · NotOwner · NotReady · BusUnavailable
+│   ├── Overloaded · NotOwner · NotReady (Unreachable) · BusUnavailable
 │   └── StoreFull · StoreRefused · JournalBroken
 ├── OutcomeUnknown            it may or may not have been accepted: ask by id
 ├── WaitTimeout · NotFound
@@ -183,6 +183,12 @@ class NotReady(Unavailable):
     """The swarm, or the part asked, is still starting."""
 
     code = "not_ready"
+
+
+class Unreachable(NotReady):
+    """Nothing answers at the gateway's URL."""
+
+    code = "unreachable"
 
 
 class StoreFull(Unavailable):

@@ -21,7 +21,17 @@ from rich.segment import Segment
 from rich.table import Table
 
 from chimera import names
-from chimera.errors import ChimeraError, IdempotencyConflict, SpecError, TaskError, WaitTimeout
+from chimera.errors import (
+    BadRecord,
+    ChimeraError,
+    HandlerLoadError,
+    IdempotencyConflict,
+    InvalidRequest,
+    SpecError,
+    TaskError,
+    Unreachable,
+    WaitTimeout,
+)
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
@@ -33,6 +43,8 @@ INTERRUPTED = 130
 UNREAD = 141
 
 
+#: status of an error that says: the request is wrong, and will stay so
+_WRONG = (400, 413, 422)
 FORMATS = ("table", "wide", "json", "yaml", "name")
 #: what a terminal may obey; a newline and a tab are harmless
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -238,7 +250,11 @@ def exit_code(fault: BaseException) -> int:
         return TIMEOUT
     if isinstance(fault, IdempotencyConflict):
         return CONFLICT
-    if isinstance(fault, SpecError):
+    if isinstance(fault, Unreachable):
+        return NOT_FOUND
+    if isinstance(fault, (BadRecord, HandlerLoadError)):  # what was found, not said, is wrong
+        return ERROR
+    if isinstance(fault, InvalidRequest) and fault.status in _WRONG:
         return USAGE
     if isinstance(fault, ChimeraError):
         return {404: NOT_FOUND, 409: CONFLICT}.get(fault.status, ERROR)

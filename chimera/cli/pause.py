@@ -35,6 +35,8 @@ def pause(
       chimera pause charge mail.send
       chimera pause --tenant acme --wait
     """
+    if not types and not tenants:
+        raise click.UsageError("say which: types, or tenants by --tenant")
     give(out, swarm, address, Pause(types, tenants), wait, timeout)
     if types:
         with (

@@ -35,6 +35,7 @@ from chimera.errors import (
     PayloadTooLarge,
     StoreFull,
     Unavailable,
+    Unreachable,
     WaitTimeout,
 )
 from chimera.frames.ids import parse_id
@@ -97,12 +98,12 @@ class Api:
         self.was_there = False  #: it was reached once
 
     def once(self, call: Call, timeout_s: float) -> Steps[Answer]:
-        """One try. Raises what the answer means, NotReady if it was not reached, and CutOff."""
+        """One try. Raises what the answer means, Unreachable if it was not reached, CutOff."""
         call = replace(call, headers={TENANT_HEADER: self.tenant, **call.headers})
         try:
             answer: Answer = yield replace(call, timeout_s=min(timeout_s, call.timeout_s))
         except Unreached as error:
-            raise NotReady(f"no gateway answers at {self.url}: {error}") from error
+            raise Unreachable(f"no gateway answers at {self.url}: {error}") from error
         except CutOff as error:
             self.was_there = True
             raise CutOff(f"the gateway at {self.url} gave no answer: {error}") from error

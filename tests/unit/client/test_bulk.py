@@ -103,8 +103,8 @@ class TestBulk:
             "!" if i % 7 == 3 else i for i in range(20)
         ]
         assert bulk.counts().failed == 3
-        for values in (enumerate(values), bulk.as_completed(DEADLINE_S, return_exceptions=True)):
-            failed = {at: one for at, one in values if isinstance(one, TaskFailed)}
+        for told in (enumerate(values), bulk.as_completed(DEADLINE_S, return_exceptions=True)):
+            failed = {at: one for at, one in told if isinstance(one, TaskFailed)}
             assert {at: one.details["id"] for at, one in failed.items()} == {
                 at: bulk[at].id for at in (3, 10, 17)
             }
