@@ -8,6 +8,8 @@ import time
 import pytest
 
 from chimera.frames import ids as task_ids
+from chimera.frames import outcome
+from chimera.swarm.facts import Settlement, Single
 from tests.unit.cli.kit import chimera, printed
 
 NOW_MS = int(time.time() * 1000)
@@ -105,6 +107,17 @@ def test_one_way_to_say_which_is_needed_and_no_more(leaders, command, way):
     both = chimera(*command, way, "--type", "echo")
     assert both.exit_code == 2
     assert "or a filter, not both" in both.stderr
+
+
+def test_events_come_in_the_order_in_which_the_tasks_ended(leaders):
+    leaders.handler = None
+    ids = [submitted(leaders, 60 - at) for at in range(3)]
+    shard = task_ids.parse_id(ids[0]).shard
+    for place, ago_s in ((2, 30), (0, 20), (1, 10)):
+        end = Settlement(singles=(Single(place, outcome.SUCCEEDED, 1, b"1"),))
+        leaders.journals[shard].settle(end, NOW_MS - ago_s * 1000)
+    assert listed("events") == [ids[2], ids[0], ids[1]]
+    assert listed("events", "--limit", "2") == [ids[2], ids[1]]
 
 
 #: clears the screen, renames the window, and goes back to the line's beginning
