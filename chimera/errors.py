@@ -7,7 +7,7 @@ ChimeraError
 │   ├── BadRecord · UnknownSchema · RegistryFault
 │   └── SpecError · HandlerLoadError
 ├── Unavailable               try again: `retry_after` says when
-│   ├── Overloaded · NotOwner · NotReady · BusUnavailable
+│   ├── Overloaded · NotOwner · NotReady (Unreachable) · BusUnavailable
 │   └── StoreFull · StoreRefused · JournalBroken
 ├── OutcomeUnknown            it may or may not have been accepted: ask by id
 ├── WaitTimeout · NotFound
@@ -20,6 +20,7 @@ ChimeraError
 ├── CorruptFrame · LostTail   stored bytes are not what was written
 ├── WrongVersion              Ray, or what stored something, does not fit this Chimera
 ├── StoreMismatch             the store is not that of the swarm that lives
+├── WrongSwarm                the gateway is of another swarm than the one that is meant
 └── ImpossibleStep            a bug of ours: a machine met an event that its table forbids
 """
 
@@ -184,6 +185,12 @@ class NotReady(Unavailable):
     code = "not_ready"
 
 
+class Unreachable(NotReady):
+    """Nothing answers at the gateway's URL."""
+
+    code = "unreachable"
+
+
 class StoreFull(Unavailable):
     """The disk is full: submits are refused until there is room, reads go on."""
 
@@ -239,13 +246,19 @@ class PreconditionFailed(ChimeraError):
 
 
 class TaskError(ChimeraError):
-    """A task ended otherwise than well."""
+    """A task ended otherwise than well.
+
+    `details` has its `id`.
+    """
 
     code = "task_error"
 
 
 class TaskFailed(TaskError):
-    """The task failed for good and is a dead letter. `details`: `type`, `attempts`, `traceback`."""
+    """The task failed for good and is a dead letter.
+
+    `details` has `type`, `attempts` and `traceback` too.
+    """
 
     code = "task_failed"
 
@@ -323,6 +336,13 @@ class StoreMismatch(ChimeraError):
     """The store is not that of the swarm whose actors live."""
 
     code = "store_mismatch"
+    status = 409
+
+
+class WrongSwarm(ChimeraError):
+    """The gateway is of another swarm than the one that is meant."""
+
+    code = "wrong_swarm"
     status = 409
 
 

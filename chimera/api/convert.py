@@ -86,7 +86,7 @@ def _to_json(value: Any) -> Any:
     """What msgspec does not know by itself."""
     if _is_pydantic(type(value)):
         return value.model_dump(mode="json")
-    raise TypeError(f"a {type(value).__qualname__} is no JSON")
+    raise TypeError(f"a value of type {type(value).__qualname__} is no JSON")
 
 
 #: a result's JSON text; raises TypeError, ValueError, OverflowError or RecursionError

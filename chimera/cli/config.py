@@ -10,9 +10,9 @@ from chimera.cli import contexts
 from chimera.cli.output import Output, command
 
 #: setting → its variable and default
-_SETTINGS = {
-    "address": ("CHIMERA_ADDRESS", ""),
-    "url": ("CHIMERA_URL", ""),
+_SETTINGS: dict[str, tuple[str, str | None]] = {
+    "address": ("CHIMERA_ADDRESS", None),
+    "url": ("CHIMERA_URL", None),
     "swarm": ("CHIMERA_SWARM", "local"),
     "tenant": ("CHIMERA_TENANT", "default"),
     "data_dir": ("CHIMERA_DATA_DIR", "~/.chimera"),
@@ -50,8 +50,8 @@ def view(out: Output, show_origin: bool, **flags: str | None) -> None:
 
 
 def _of(
-    name: str, variable: str, default: str, flag: str | None, found: contexts.Contexts
-) -> tuple[str, str]:
+    name: str, variable: str, default: str | None, flag: str | None, found: contexts.Contexts
+) -> tuple[str | None, str]:
     if flag is not None:
         return flag, f"--{name}"
     if given := os.environ.get(variable):

@@ -7,6 +7,8 @@ import click
 from chimera import names
 from chimera.cli import contexts
 from chimera.cli.output import Output, command
+from chimera.errors import InvalidRequest
+from chimera.http.verbs import Api
 
 
 @click.group()
@@ -75,6 +77,11 @@ def set_(
             names.check(given)
         except ValueError as fault:
             raise click.UsageError(str(fault)) from fault
+    if url:
+        try:
+            Api(url, tenant or "default")
+        except InvalidRequest as fault:
+            raise click.UsageError(fault.message) from fault
     found = contexts.load()
     one = found.contexts.setdefault(name, contexts.Context())
     if address or url:

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from chimera.cli.joining import AnyClient, Target, target_options
+from chimera.cli.joining import AnyClient, Target, hint, target_options
 from chimera.cli.output import Output, command
+from chimera.cli.parse import either
 from chimera.cli.select import COLUMNS, WIDE, Chosen, act, filter_options, row, sure_options
 from chimera.cli.tasks import print_task
 from chimera.client.listing import no_dead_letter
@@ -33,6 +34,8 @@ def list_(out: Output, target: Target, chosen: Chosen) -> None:
     """
     with target.client() as client:
         rows = [row(one) for one in replace(chosen, dead_letters=True).tasks(client)]
+        if chosen.type and not rows:
+            hint(out, client, [chosen.type])
     out.table(rows, COLUMNS, WIDE)
 
 
@@ -100,8 +103,7 @@ def _each(
     out: Output, target: Target, verb: str, ids: tuple[str, ...], chosen: Chosen, dry_run: bool,
     yes: bool, do: Callable[[AnyClient, str], Any],
 ) -> int:  # fmt: skip
-    if bool(ids) == chosen.says_something:
-        raise click.UsageError("say which: ids, or a filter")
+    either("ids", bool(ids), "a filter", chosen.says_something)
     with target.client() as client:
         found = list(ids) or [
             one.task_id

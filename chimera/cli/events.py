@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from rich.markup import escape
 
-from chimera.cli.joining import Target, target_options
+from chimera.cli.joining import Target, hint, target_options
 from chimera.cli.output import Output, command, dump
 from chimera.cli.parse import duration
 from chimera.cli.select import row
@@ -19,13 +19,17 @@ _COLOURS = {"succeeded": "green", "failed": "red"}
 @click.option("-w", "--watch", is_flag=True, help="Go on with what ends from now on.")
 @click.option("--type", "type_", help="Only of this task type.")
 @click.option(
-    "--limit", default=20, show_default=True, type=click.IntRange(0), help="How many of the past."
+    "--limit",
+    default=20,
+    show_default=True,
+    type=click.IntRange(0),
+    help="How many of the past: of those that have ended, the ones accepted last.",
 )
 @click.option("--for", "for_s", callback=duration, help="End after so long, e.g. 30s.")
 def events(
     out: Output, target: Target, watch: bool, type_: str | None, limit: int, for_s: float | None
 ) -> None:  # fmt: skip
-    """Show which tasks ended, oldest first; with -w, a line for each that ends, until Ctrl-C.
+    """Show which tasks ended, the oldest end first; with -w, a line for each that ends.
 
     \b
     Examples:
@@ -41,7 +45,9 @@ def events(
                     past.append(one)
                 if len(past) == limit:
                     break
-        for one in reversed(past):
+        if type_ and not past:
+            hint(out, client, [type_])
+        for one in sorted(past, key=lambda one: one.settled_at or 0):
             _say(out, one)
         if watch:
             for one in client.events(type=type_, for_s=for_s):

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import click
 
-from chimera.cli.output import address_option, swarm_name
+from chimera.cli.output import Output, address_option, swarm_name
 from chimera.client import Swarm, connect
 from chimera.client.address import resolve
-from chimera.errors import NotFound
+from chimera.errors import ChimeraError, NotFound, WrongSwarm
 from chimera.http import Client
 from chimera.swarm.reports import SwarmStatus
 
@@ -48,23 +49,48 @@ class Target:
     tenant: str
     address: str | None = None
     url: str | None = None
+    #: somebody said which swarm: then a gateway must be of that one
+    is_named: bool = False
 
     def client(self, timeout_s: float = 30.0) -> AnyClient:
-        """A client of it: the same verbs either way. Raises NotFound, NotReady."""
+        """A client of it: the same verbs either way. Raises NotFound, NotReady, WrongSwarm."""
         if self.url is not None:
-            return Client(self.url, tenant=self.tenant)
+            made = Client(self.url, tenant=self.tenant)
+            if self.is_named:
+                try:
+                    self._meant(made.status())
+                except ChimeraError:
+                    made.close()
+                    raise
+            return made
         return connect(self.swarm, self.tenant, self.address, timeout_s)
 
     def status(self, timeout_s: float = 10.0) -> SwarmStatus:
         """What is observed of it. Raises NotFound if it is not up, Unavailable after `timeout_s`
-        (through its gateway, after the client's own time)."""
+        (through its gateway, after the client's own time), WrongSwarm."""
         if self.url is not None:
             with Client(self.url, tenant=self.tenant) as made:
-                return made.status()
+                return self._meant(made.status())
         join_living(self.swarm, self.address)
         from chimera.actors import boot
 
         return boot.status(self.swarm, timeout_s=timeout_s)
+
+    def _meant(self, found: SwarmStatus) -> SwarmStatus:
+        """The gateway's swarm, if it is the one that is meant. Raises WrongSwarm."""
+        if self.is_named and found.swarm != self.swarm:
+            raise WrongSwarm(f"the gateway at {self.url} is of swarm {found.swarm!r}, "
+                             f"not of {self.swarm!r}", swarm=found.swarm)  # fmt: skip
+        return found
+
+
+def hint(out: Output, client: AnyClient, types: Iterable[str]) -> None:
+    """Say for which of the types there is no handler: a typo, or one to be deployed yet."""
+    with suppress(ChimeraError):  # what the command was to do is done, or told
+        known = {one.type for one in client.types()}
+        for one in types:
+            if one not in known:
+                out.note(f"no handler is registered for {one!r}")
 
 
 def target_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,12 +114,14 @@ def target_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _target(swarm: str, tenant: str, address: str | None, url: str | None) -> Target:
     """What is said closest to the command wins: `--address` over CHIMERA_URL, and the like."""
-    if not (address and url):
-        return Target(swarm, tenant, address or None, url or None)
     ask = click.get_current_context().get_parameter_source
+    is_named = ask("swarm") is not click.core.ParameterSource.DEFAULT
+    if not (address and url):
+        return Target(swarm, tenant, address or None, url or None, is_named)
     closeness = [click.core.ParameterSource.COMMANDLINE, click.core.ParameterSource.ENVIRONMENT]
     for source in closeness:
         if (ask("address") is source) != (ask("url") is source):
-            return Target(swarm, tenant, *((address, None) if ask("address") is source
-                                           else (None, url)))  # fmt: skip
+            if ask("address") is source:
+                return Target(swarm, tenant, address=address)
+            return Target(swarm, tenant, url=url, is_named=is_named)
     raise click.UsageError("say --address or --url, not both")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import functools
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,12 +15,23 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 import msgspec
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table
 
 from chimera import names
-from chimera.errors import ChimeraError, IdempotencyConflict, SpecError, WaitTimeout
+from chimera.errors import (
+    BadRecord,
+    ChimeraError,
+    HandlerLoadError,
+    IdempotencyConflict,
+    InvalidRequest,
+    SpecError,
+    TaskError,
+    Unreachable,
+    WaitTimeout,
+)
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
@@ -31,7 +43,11 @@ INTERRUPTED = 130
 UNREAD = 141
 
 
+#: status of an error that says: the request is wrong, and will stay so
+_WRONG = (400, 413, 422)
 FORMATS = ("table", "wide", "json", "yaml", "name")
+#: what a terminal may obey; a newline and a tab are harmless
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 #: columns of what is not to be cut: tables, and all where no terminal says how many there are
 WIDTH_PIPED = 1000
 
@@ -90,11 +106,11 @@ class Output:
             self.line(str(value))
 
     def line(self, text: str) -> None:
-        """A line of the result, just as it is."""
+        """A line of the result, without markup."""
         if self._is_below_bars:
             self.notes.print(text, markup=False, emoji=False)
         else:
-            click.echo(text, file=self._stdout)
+            click.echo(visible(text), file=self._stdout)
 
     def lines(self, texts: Iterable[str]) -> None:
         """Lines of the result."""
@@ -165,7 +181,7 @@ class Output:
     def error(self, fault: BaseException) -> int:
         """Say what went wrong in one line; returns the exit code."""
         if self.debug:
-            traceback.print_exception(fault, file=sys.stderr)
+            click.echo(visible("".join(traceback.format_exception(fault))), nl=False, err=True)
         if isinstance(fault, ModuleNotFoundError):
             fault = missing(fault)
         if isinstance(fault, ChimeraError):
@@ -173,11 +189,13 @@ class Output:
             lines = fault.message.splitlines() if isinstance(fault, SpecError) else [fault.message]
             text = "\n".join(" ".join(line.split()) for line in lines)
             wire = {"code": fault.code, "message": text, "details": fault.details}
+            if isinstance(fault, TaskError) and "id" in fault.details:
+                text = f"task {fault.details['id']}: {text}"
         else:
             text = " ".join(f"{type(fault).__name__}: {fault}".split())
             wire = {"code": "error", "message": text, "details": {}}
         if self.json:
-            click.echo(dump({"error": wire}), err=True)
+            click.echo(visible(dump({"error": wire})), err=True)
         elif self.format == "yaml":
             click.echo(as_yaml({"error": wire}).rstrip(), err=True)
         else:
@@ -186,9 +204,27 @@ class Output:
         return exit_code(fault)
 
 
+def visible(text: str) -> str:
+    """Text without power over a terminal: control characters but newline and tab are escaped.
+
+    In the way of JSON, which remains the same to those who read it as such.
+    """
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+class _Console(Console):
+    """What tasks and their handlers say reaches the terminal as text; escapes are only our own."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        for one in super().render(renderable, options):
+            yield one if one.control else Segment(visible(one.text), one.style)
+
+
 def _console(stream: TextIO, width: int | None = None) -> Console:
     """Colours for people, whole lines for programs."""
-    return Console(
+    return _Console(
         file=stream,
         no_color=bool(os.environ.get("NO_COLOR")),
         highlight=False,
@@ -214,7 +250,11 @@ def exit_code(fault: BaseException) -> int:
         return TIMEOUT
     if isinstance(fault, IdempotencyConflict):
         return CONFLICT
-    if isinstance(fault, SpecError):
+    if isinstance(fault, Unreachable):
+        return NOT_FOUND
+    if isinstance(fault, (BadRecord, HandlerLoadError)):  # what was found, not said, is wrong
+        return ERROR
+    if isinstance(fault, InvalidRequest) and fault.status in _WRONG:
         return USAGE
     if isinstance(fault, ChimeraError):
         return {404: NOT_FOUND, 409: CONFLICT}.get(fault.status, ERROR)
@@ -255,7 +295,8 @@ def _names(value: Any) -> Iterator[str]:
 def _cell(value: Any) -> str:
     if value is None or value == []:
         return "-"
-    return escape(", ".join(map(str, value)) if isinstance(value, list) else str(value))
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return escape(visible(text))  # here too, since columns are measured before they are drawn
 
 
 def swarm_name(context: click.Context, parameter: click.Parameter, value: str) -> str:
@@ -279,8 +320,13 @@ def command(
                 # what libraries print is no result: Ray tells of dead workers on stdout
                 with redirect_stdout(sys.stderr):
                     code = function(out, **options)
-            except (click.ClickException, click.exceptions.Exit, click.Abort):
+            except (click.ClickException, click.exceptions.Exit):
                 raise
+            except click.Abort as fault:
+                if not fault.__suppress_context__:  # somebody said no, rather than Ctrl-C
+                    raise
+                out.notes.print("\ninterrupted")  # after the question
+                raise click.exceptions.Exit(INTERRUPTED) from None
             except KeyboardInterrupt:
                 out.notes.print("interrupted")
                 raise click.exceptions.Exit(INTERRUPTED) from None

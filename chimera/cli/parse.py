@@ -27,6 +27,14 @@ def duration(_: click.Context, __: click.Parameter, text: str | None) -> float |
     return found
 
 
+def either(this: str, has_this: bool, that: str, has_that: bool) -> None:
+    """Hold a command to just one of two ways to say which tasks. Raises UsageError."""
+    if has_this and has_that:
+        raise click.UsageError(f"say {this} or {that}, not both")
+    if not has_this and not has_that:
+        raise click.UsageError(f"say which: {this}, or {that}")
+
+
 def moment(_: click.Context, __: click.Parameter, text: str | None) -> datetime | None:
     """An option's moment: ISO 8601, or a duration from now."""
     if text is None:

@@ -8,6 +8,7 @@ import click
 
 from chimera.cli.joining import Target, target_options
 from chimera.cli.output import Output, command
+from chimera.cli.parse import either
 from chimera.cli.select import Chosen, act, filter_options, sure_options
 
 
@@ -24,8 +25,7 @@ def purge(out: Output, target: Target, chosen: Chosen, all_: bool, dry_run: bool
       chimera purge --type mail.send --dry-run
       chimera purge --all --yes
     """
-    if all_ == chosen.says_something:
-        raise click.UsageError("say what is to be purged: a filter, or --all")
+    either("--all", all_, "a filter", chosen.says_something)
     with target.client() as client:
         found = [
             one.task_id

@@ -19,14 +19,15 @@ are no colours and no bars.
 Where a command finds its swarm: the option, else the variable (`CHIMERA_ADDRESS`, `CHIMERA_URL`,
 `CHIMERA_SWARM`, `CHIMERA_TENANT`), else the context (`chimera context`), else `RAY_ADDRESS` or the
 Ray that `chimera up` started here. `chimera config view --show-origin` says which it is. With
-`--url` a command goes over HTTP and needs no Ray.
+`--url` a command goes over HTTP and needs no Ray; where somebody said which swarm, the gateway
+must be of that one.
 
 | exit code | meaning |
 | --- | --- |
 | 0 | done |
 | 1 | it went wrong, and the message says why: a task failed, the swarm is not ready |
-| 2 | the command line or the spec is wrong |
-| 3 | there is no such swarm or task |
+| 2 | what was asked is wrong: the command line, the spec, a payload, an id, a deadline |
+| 3 | there is no such swarm, task or type; nothing answers at the address or the URL |
 | 4 | it conflicts with what is there, e.g. an idempotency key used with another payload |
 | 124 | it took longer than `--timeout` |
 | 130 | Ctrl-C |

@@ -25,4 +25,6 @@ def resume(
       chimera resume charge mail.send
       chimera resume --tenant acme --wait
     """
+    if not types and not tenants:
+        raise click.UsageError("say which: types, or tenants by --tenant")
     give(out, swarm, address, Resume(types, tenants), wait, timeout)

@@ -13,6 +13,7 @@ from textual.coordinate import Coordinate
 from textual.widgets import DataTable, Footer, Static
 
 from chimera.cli.joining import Target
+from chimera.cli.output import visible
 from chimera.cli.top import GAP, Rates, Row, cells, fitting, headline
 from chimera.errors import ChimeraError
 from chimera.swarm.reports import SwarmStatus
@@ -64,7 +65,7 @@ class Top(App[None]):
 
     def _show(self, found: SwarmStatus | ChimeraError) -> None:
         if isinstance(found, ChimeraError):
-            self.query_one("#head", Static).update(Text(found.message, style="yellow"))
+            self.query_one("#head", Static).update(Text(visible(found.message), style="yellow"))
             return
         self._last = found, self._rates.rows(found, time.monotonic())
         self._draw()
@@ -86,7 +87,7 @@ class Top(App[None]):
         faults = [*found.faults]
         for region in found.regions.values():
             faults += [*region.faults, *(one for led in region.leaders for one in led.faults)]
-        self.query_one("#faults", Static).update(Text("\n".join(faults[-5:]), style="red"))
+        self.query_one("#faults", Static).update(Text(visible("\n".join(faults[-5:])), style="red"))
 
     def _fill(self, rows: list[dict[str, str]]) -> None:
         """Put them into the table; made anew it would forget how far somebody scrolled."""

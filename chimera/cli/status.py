@@ -96,8 +96,14 @@ def _add_conditions(branch: Tree, conditions: list[Condition], subject: str) -> 
     for one in conditions:
         if one.subject == subject:
             at = datetime.fromtimestamp(one.since / 1000).astimezone().strftime("%H:%M:%S")
-            told = f"{one.type}={one.status} {one.reason}: {one.message}"
-            branch.add(f"[yellow]{escape(told)}[/] [dim]since {at}[/]")
+            branch.add(f"[yellow]{escape(_words(one))}[/] [dim]since {at}[/]")
+
+
+def _words(condition: Condition) -> str:
+    """A condition as a person says it; its reason is for programs."""
+    name = "SLO met" if condition.type == "SloMet" else condition.type.lower()
+    said = {"True": "", "False": "not "}.get(condition.status, "perhaps ") + name
+    return f"{said}: {condition.message}" if condition.message else said
 
 
 def _objective(report: SloReport) -> str:

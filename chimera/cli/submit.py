@@ -30,7 +30,10 @@ TIMEOUT_S = 30.0
 @click.argument("type_", metavar="TYPE")
 @click.argument("payload", required=False)
 @click.option("--key", help="Tasks with the same key run one at a time, in submit order.")
-@click.option("--idempotency-key", help="Submitted twice with the same one, it is the same task.")
+@click.option(
+    "--idempotency-key",
+    help="Submitted twice with the same one, type and --key, it is the same task.",
+)
 @click.option("--delay", callback=duration, help="Start no earlier, e.g. 10s or 5m.")
 @click.option(
     "--deadline", callback=moment, help="Start no later: a moment, or a duration from now."
@@ -75,7 +78,11 @@ def submit(
             said = {"id": handle.id, "duplicate": handle.duplicate}
             out.result(said, lambda: out.console.print(handle.id))
             return 0
-        result = handle.result(max(timeout - (time.monotonic() - began), 0.0))
+        try:
+            result = handle.result(max(timeout - (time.monotonic() - began), 0.0))
+        except KeyboardInterrupt:
+            out.notes.print(f"task {handle.id} goes on: chimera result {handle.id}", markup=False)
+            raise
         said = {"id": handle.id, "duplicate": handle.duplicate, "result": result}
         out.result(said, lambda: out.line(msgspec.json.encode(result).decode()))
         return 0

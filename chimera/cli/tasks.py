@@ -8,8 +8,9 @@ import click
 import msgspec
 from rich.markup import escape
 
-from chimera.cli.joining import Target, target_options
+from chimera.cli.joining import Target, hint, target_options
 from chimera.cli.output import Output, command
+from chimera.cli.parse import either
 from chimera.cli.select import (
     COLUMNS,
     STATES,
@@ -43,6 +44,8 @@ def list_(out: Output, target: Target, chosen: Chosen) -> None:
     """
     with target.client() as client:
         rows = [row(one) for one in chosen.tasks(client)]
+        if chosen.type and not rows:
+            hint(out, client, [chosen.type])
     out.table(rows, COLUMNS, WIDE)
 
 
@@ -50,22 +53,24 @@ def list_(out: Output, target: Target, chosen: Chosen) -> None:
 @target_options
 @click.argument("task_id", metavar="ID")
 def show(out: Output, target: Target, task_id: str) -> None:
-    """Show all that is known of a task, its payload and outcome too.
+    """Show all that is known of a task: its payload, how far it is, and its outcome too.
 
     \b
     Examples:
       chimera tasks show $ID
     """
     with target.client() as client:
-        print_task(out, client.get(task_id, payload=True))
+        record = client.get(task_id, payload=True)
+        runs = record.state in ("running", "cancelling")
+        print_task(out, record, client.progress(task_id) if runs else None)
 
 
-def print_task(out: Output, record: TaskRecord) -> None:
-    """A task with its payload and outcome."""
-    found = {**row(record), "cancel_requested": record.cancel_requested}
+def print_task(out: Output, record: TaskRecord, progress: Any = None) -> None:
+    """A task with its payload and outcome, or how far it is."""
+    found = {**row(record), "cancel_requested": record.cancel_requested, "progress": progress}
     found["payload"] = _json(record.payload)
     told = Outcome.of(record)
-    error = told.error() if record.settled_at is not None else None
+    error = told.error(record.task_id) if record.settled_at is not None else None
     if error is not None:
         found["error"] = error.message
         found["traceback"] = error.details.get("traceback")
@@ -112,8 +117,7 @@ def cancel(
       chimera tasks cancel --type mail.send --state queued --dry-run
       chimera tasks cancel --tag import --yes
     """
-    if bool(ids) == chosen.says_something:
-        raise click.UsageError("say which: ids, or a filter")
+    either("ids", bool(ids), "a filter", chosen.says_something)
     with target.client() as client:
         waits = chosen.state in ("queued", "scheduled")
         found = list(ids) or [one.task_id for one in chosen.tasks(client) if one.settled_at is None]

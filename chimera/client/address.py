@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from chimera import names
-from chimera.errors import ChimeraError
+from chimera.errors import ChimeraError, InvalidRequest
 
 #: file in a swarm's directory that says which Ray head `chimera up` started for it
 HEAD_FILE = "head.json"
@@ -42,6 +42,19 @@ class Where(NamedTuple):
     address: str
     source: str  #: who says so, for messages
     environment: Mapping[str, str]  #: to be set where it is not
+
+    def check(self) -> None:
+        """Raise InvalidRequest for what no Ray cluster can have as its address."""
+        if self.address.startswith("ray://"):
+            raise InvalidRequest("Ray Client (ray://) is not supported: connect inside the cluster")
+        if self.address == "local":
+            raise InvalidRequest("a new local Ray has no swarm: leave the address out, or name one")
+        host, _, port = self.address.rpartition(":")
+        is_port = port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16
+        if self.address != "auto" and not (host and is_port):
+            raise InvalidRequest(
+                f"{self.address!r} ({self.source}) is no address of a Ray cluster: write HOST:PORT"
+            )
 
 
 def home() -> Path:

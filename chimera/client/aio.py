@@ -56,6 +56,9 @@ class AsyncHandle:
     async def status(self, payload: bool = False) -> TaskRecord:
         return await arun(self._task.record(payload))
 
+    async def progress(self) -> Any:
+        return await arun(self._task.progress())
+
     async def cancel(self, reason: str = "", *, only_waiting: bool = False) -> str:
         return await arun(self._task.cancel(reason, only_waiting))
 
@@ -180,7 +183,6 @@ class AsyncSwarm(Verbs):
         await arun(self._task(task_id).discard())
 
     async def progress(self, task_id: str) -> Any:
-        """What a running task said last of how far it is; None if it said nothing."""
         return await arun(self._task(task_id).progress())
 
     async def replay(self, task_id: str) -> AsyncHandle:

@@ -31,7 +31,6 @@ from chimera.client.parcels import Accepted
 from chimera.client.ports import Gone, NoOwner, Pending, Promise, Settings, Silent, failed
 from chimera.errors import (
     ChimeraError,
-    InvalidRequest,
     NotFound,
     NotReady,
     OutcomeUnknown,
@@ -331,7 +330,7 @@ def join_ray(swarm: str, where: Where | None) -> str:
     if where is None:
         raise NotFound(
             f"no Ray cluster is known for swarm {swarm!r}: start one with `chimera up`, or say "
-            "where it is by address= or CHIMERA_ADDRESS"
+            "where it is: by CHIMERA_ADDRESS, --address or address="
         )
     _check_address(where)
     _authenticate(where)
@@ -365,14 +364,11 @@ def _connection() -> str:
 
 def _check_address(where: Where) -> None:
     """Refuse early what Ray would only find out after half a minute."""
+    where.check()
     address = where.address
-    if address.startswith("ray://"):
-        raise InvalidRequest("Ray Client (ray://) is not supported: connect inside the cluster")
-    if address == "local":
-        raise InvalidRequest("a new local Ray has no swarm: leave the address out, or name one")
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
+    if address == "auto":
         return
+    host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), PROBE_S).close()
     except OSError as error:

@@ -14,12 +14,16 @@ from chimera.client.core import Core
 from chimera.client.options import When, milliseconds
 from chimera.client.steps import Steps
 from chimera.errors import InvalidRequest, NotFound
+from chimera.frames import outcome
 from chimera.store.protocol import Filter, TaskRecord
 
 #: tasks on a page, at most
 LIMIT_MAX = 1000
 #: and if nobody says how many
 PAGE = 100
+
+#: states that a task may be in
+STATES = ("queued", "scheduled", "running", "cancelling", *outcome.NAMES.values())
 
 #: as many as a journal can count
 Position = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
@@ -46,6 +50,8 @@ def chosen(
     dead_letters: bool,
 ) -> Filter:
     """What a caller wants to have listed. Raises InvalidRequest."""
+    if state not in (None, *STATES):
+        raise InvalidRequest(f"{state!r} is no state: one of {', '.join(STATES)}")
     if dead_letters and state not in (None, "failed"):
         raise InvalidRequest(f"a dead letter has failed: it is not {state}")
     return Filter(

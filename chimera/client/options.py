@@ -109,7 +109,7 @@ def options(
         start = milliseconds(not_before)
     end = 0 if deadline is None else milliseconds(deadline)
     if deadline is not None and end <= now_ms:
-        raise DeadlinePassed(f"the deadline passed {(now_ms - end) / 1000:g} s ago")
+        raise DeadlinePassed(f"the deadline passed {(now_ms - end) / 1000:,.0f} s ago")
     if end and start > end:
         raise DeadlinePassed("the task may start only after its deadline")
     return Options(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import msgspec
 
-from chimera.errors import ChimeraError, TaskCancelled, TaskError, TaskExpired, TaskFailed
+from chimera.errors import ChimeraError, TaskCancelled, TaskExpired, TaskFailed
 from chimera.frames import outcome
 from chimera.store.protocol import TaskRecord
 
@@ -33,8 +33,8 @@ class Outcome(NamedTuple):
         state = _STATES.get(record.state, outcome.OPEN)
         return cls(state, record.body or b"", record.body_is_claim, record.attempts)
 
-    def error(self) -> ChimeraError | None:
-        """The error that says the same; None if the task succeeded."""
+    def error(self, task_id: str) -> ChimeraError | None:
+        """The error that says the same of this task; None if it succeeded."""
         if self.fault is not None:
             return self.fault
         if self.state == outcome.SUCCEEDED:
@@ -47,10 +47,12 @@ class Outcome(NamedTuple):
                 said = outcome.Failure("", self.body.decode("utf-8", "replace"))
         text = ": ".join(part for part in (said.error, said.message) if part)
         if self.state == outcome.CANCELLED:
-            return TaskCancelled(text)
+            return TaskCancelled(text, id=task_id)
         if self.state == outcome.EXPIRED:
-            return TaskExpired(text)
-        return TaskFailed(text, type=said.error, attempts=self.attempts, traceback=said.traceback)
+            return TaskExpired(text, id=task_id)
+        return TaskFailed(
+            text, id=task_id, type=said.error, attempts=self.attempts, traceback=said.traceback
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +93,3 @@ class Piece:
             start = self.indices[0] + shift
             bodies = bodies[start : start + len(self.indices)]
         return list(map(decode_json, bodies))
-
-
-def value(told: Outcome, fetch: Callable[[bytes], bytes]) -> Any:
-    """The result. Raises TaskFailed, TaskCancelled, TaskExpired, or why it cannot be told.
-
-    `fetch` reads the bytes behind a claim check.
-    """
-    error = told.error()
-    if error is not None:
-        raise error
-    return decode_json(fetch(told.body) if told.is_claim else told.body)
-
-
-__all__ = ["Outcome", "Piece", "TaskError", "decode_json", "value"]

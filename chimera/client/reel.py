@@ -17,7 +17,7 @@ from chimera.client.mailbox import Mailbox
 from chimera.client.outcomes import Outcome, Piece, decode_json
 from chimera.client.ports import Silent
 from chimera.client.steps import FOREVER, Steps
-from chimera.client.task import accepted, value
+from chimera.client.task import accepted
 from chimera.client.wait import SKIPPED, Want
 from chimera.errors import ChimeraError, InvalidRequest, NotFound, TaskError, WaitTimeout
 from chimera.frames import outcome
@@ -29,15 +29,13 @@ WINDOW = 64
 _ENDS = (TaskError, InvalidRequest, NotFound)
 
 
-class _Skipped(NamedTuple):
-    """Stands for a task that was not accepted itself: refused, or an alias of an earlier one."""
+class _Odd(NamedTuple):
+    """Stands for a task that there is more to do for: it failed, its result is a claim, or it was
+    not accepted itself, since it was refused or is an alias of an earlier one."""
 
     segment: Segment
     offset: int
-
-
-#: values that there is more to do for: a task failed, its result is a claim, it is an alias
-_ODD = (Outcome, _Skipped)
+    told: Outcome | None = None  #: None: not accepted itself
 
 
 @dataclass(slots=True, eq=False)
@@ -63,7 +61,7 @@ class Reel:
         self._live: set[_Live] = set()
         self._lineup = Lineup()
         self._odd = 0  #: values in it that there is more to do for
-        self._aside: deque[_Skipped] = deque()  #: for those who take no order
+        self._aside: deque[_Odd] = deque()  #: for those who take no order
         self._fault: ChimeraError | None = None
 
     def results(self, return_exceptions: bool) -> Steps[list[Any] | None]:
@@ -76,7 +74,7 @@ class Reel:
         values = yield from self._next_in_order()
         if values is None or not self._odd:
             return values
-        self._odd -= sum(type(one) in _ODD for one in values)
+        self._odd -= sum(type(one) is _Odd for one in values)
         return (yield from self._finished(values, return_exceptions))
 
     def completed(self, return_exceptions: bool) -> Steps[list[tuple[int, Any]] | None]:
@@ -132,13 +130,13 @@ class Reel:
             live, piece = yield from self._hear()
             values = piece.plain()
             if values is None:
-                values = [_result(told) for _, told in piece.outcomes()]
+                values = _results(live.segment, piece)
             return _indices(live.segment, piece), values
 
     def _finished(self, values: list[Any], return_exceptions: bool) -> Steps[list[Any]]:
         """The results, claims fetched and duplicates looked up."""
         for at, told in enumerate(values):
-            if type(told) in _ODD:
+            if type(told) is _Odd:
                 try:
                     values[at] = yield from self._resolved(told)
                 except _ENDS as fault:
@@ -151,19 +149,18 @@ class Reel:
                         raise
         return values
 
-    def _resolved(self, told: Outcome | _Skipped) -> Steps[Any]:
-        if isinstance(told, Outcome):
-            return (yield from value(self._core, told))
+    def _resolved(self, odd: _Odd) -> Steps[Any]:
         left = max(self._until - time.monotonic(), 0.0)
-        task = accepted(self._core, self._bulk.tenant, told.segment.accepted, told.offset)
+        by = odd.segment.accepted
+        task = accepted(self._core, self._bulk.tenant, by, odd.offset, odd.told)
         return (yield from task.result(left))
 
     def _note(self, segment: Segment, piece: Piece) -> None:
         """Put a piece's results into their places."""
         values = piece.plain()
         if values is None:
-            values = [_result(told) for _, told in piece.outcomes()]
-            self._odd += sum(type(one) in _ODD for one in values)
+            values = _results(segment, piece)
+            self._odd += sum(type(one) is _Odd for one in values)
         self._lineup.put(_indices(segment, piece), values)
 
     def _admit(self) -> None:
@@ -176,7 +173,7 @@ class Reel:
             live = self._enter(segment)
             if live.left:
                 fresh.append(live.want)
-            skipped = [_Skipped(segment, offset) for offset in segment.skipped]
+            skipped = [_Odd(segment, offset) for offset in segment.skipped]
             if self._ordered:
                 self._lineup.expect(segment.indices)
                 self._lineup.put([segment.indices[one.offset] for one in skipped], skipped)
@@ -241,11 +238,14 @@ class Reel:
         self._live = {live for live in self._live if live.segment.indices[-1] >= start}
 
 
-def _result(told: Outcome) -> Any:
-    """The result, or the outcome itself if there is more to do."""
-    if told.state == outcome.SUCCEEDED and not told.is_claim and told.fault is None:
-        return decode_json(told.body)
-    return told
+def _results(segment: Segment, piece: Piece) -> list[Any]:
+    """The results, and what stands for those that there is more to do for."""
+    return [
+        decode_json(told.body)
+        if told.state == outcome.SUCCEEDED and not told.is_claim and told.fault is None
+        else _Odd(segment, offset, told)
+        for offset, told in piece.outcomes()
+    ]
 
 
 def _indices(segment: Segment, piece: Piece) -> Sequence[int]:

@@ -13,7 +13,7 @@ from chimera.client.outcomes import Outcome, decode_json
 from chimera.client.parcels import Accepted, Frame, Parcel
 from chimera.client.ports import Silent
 from chimera.client.steps import Steps
-from chimera.client.task import Task, accepted, value
+from chimera.client.task import Task, accepted
 from chimera.errors import (
     Fenced,
     Overloaded,
@@ -105,9 +105,7 @@ def call(
         frame.refuse(fault)
         core.engine.do(lambda: core.publisher.resend(shard, frame))
         done = yield from durable(parcel, what.timeout_s)
-    task = accepted(core, what.tenant, done, 0)
-    if told is not None:
-        return (yield from value(core, told))
+    task = accepted(core, what.tenant, done, 0, told)
     left = None if until is None else max(until - time.monotonic(), 0.0)
     return (yield from task.result(left))
 

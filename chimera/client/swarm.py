@@ -97,9 +97,10 @@ class Swarm(Verbs):
 
         `task` is a type's name or a decorated handler, `payload` anything JSON can say (NaN
         becomes null). Tasks with the same `key` run one at a time in submit order. A repeated
-        `idempotency_key` gives the handle of the first task; `handle.duplicate` says so. Further
-        options: `delay_s` or `not_before`, `deadline`, `priority`, `tags`, `traceparent`, and
-        the task's own `max_attempts`, `attempt_timeout_s` and the like (docs/defaults.md).
+        `idempotency_key`, of the same type and `key`, gives the handle of the first task;
+        `handle.duplicate` says so. Further options: `delay_s` or `not_before`, `deadline`,
+        `priority`, `tags`, `traceparent`, and the task's own `max_attempts`, `attempt_timeout_s`
+        and the like (docs/defaults.md).
 
         Raises UnknownTaskType, InvalidPayload, PayloadTooLarge, DeadlinePassed, InvalidRequest,
         IdempotencyConflict; Overloaded when the queue is full, unless `block` lets it wait;
@@ -161,6 +162,10 @@ class Swarm(Verbs):
         `only_waiting`: one that runs is let be, and its state is `running`.
         """
         return run(self._task(task_id).cancel(reason, only_waiting))
+
+    def progress(self, task_id: str) -> Any:
+        """What a running task said last of how far it is; None if it said nothing."""
+        return run(self._task(task_id).progress())
 
     def replay(self, task_id: str) -> Handle:
         """Run a dead letter again, as a new task; asked twice, the same one. Raises NotFound."""

@@ -90,7 +90,14 @@ class Task:
     def result(self, timeout_s: float | None) -> Steps[Any]:
         """The result. Raises TaskError, WaitTimeout, or why it cannot be told."""
         told = yield from self.outcome(timeout_s)
-        return (yield from value(self.core, told))
+        error = told.error(self.id)
+        if error is not None:
+            raise error
+        if not told.is_claim:
+            return decode_json(told.body)
+        core = self.core
+        body = yield core.aside(lambda: core.blobs.get(told.body)), BLOB_TIMEOUT_S
+        return decode_json(body)
 
     def state(self, timeout_s: float | None) -> Steps[str]:
         """Wait for the outcome; its name, whatever it is."""
@@ -136,17 +143,6 @@ class Task:
             raise NotFound(f"there is no {what} {format_id(*self.key)}") from fault
 
 
-def value(core: Core, told: Outcome) -> Steps[Any]:
-    """The result of an outcome. Raises what it says instead."""
-    error = told.error()
-    if error is not None:
-        raise error
-    if not told.is_claim:
-        return decode_json(told.body)
-    body = yield core.aside(lambda: core.blobs.get(told.body)), BLOB_TIMEOUT_S
-    return decode_json(body)
-
-
 def by_id(core: Core, tenant: str, task_id: str) -> Task:
     """The task with this id. Raises InvalidRequest if it is none."""
     try:
@@ -156,12 +152,17 @@ def by_id(core: Core, tenant: str, task_id: str) -> Task:
     return Task(core, tenant, key)
 
 
-def accepted(core: Core, tenant: str, by: Accepted, index: int) -> Task:
-    """One of the tasks of an accepted parcel. Raises the error for which it was refused."""
+def accepted(
+    core: Core, tenant: str, by: Accepted, index: int, told: Outcome | None = None
+) -> Task:
+    """One of the tasks of an accepted parcel; `told` is its outcome, if that was heard.
+
+    Raises the error for which it was refused.
+    """
     for skipped in by.skipped:
         if skipped.index == index:
             if skipped.task_id is not None:
                 return Task(core, tenant, parse_id(skipped.task_id), duplicate=True)
             raise skipped.error or ChimeraError("the task was refused")
     key = TaskKey(by.session, by.shard, by.first + index)
-    return Task(core, tenant, key, by.position + index)
+    return Task(core, tenant, key, by.position + index, told)

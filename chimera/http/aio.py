@@ -55,6 +55,9 @@ class AsyncHandle:
     async def status(self, payload: bool = False) -> TaskRecord:
         return await self._client.get(self.id, payload)
 
+    async def progress(self) -> Any:
+        return await self._client.progress(self.id)
+
     async def cancel(self, reason: str = "", *, only_waiting: bool = False) -> str:
         return await self._client.cancel(self.id, reason, only_waiting=only_waiting)
 

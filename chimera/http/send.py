@@ -25,7 +25,9 @@ _UNREACHED = (httpx2.ConnectError, httpx2.ConnectTimeout)
 
 
 def built(client: httpx2.Client | httpx2.AsyncClient, call: Call) -> httpx2.Request:
-    """A call as a request."""
+    """A call as a request. Raises ChimeraError after `close`."""
+    if client.is_closed:
+        raise ChimeraError("the client is closed")
     limit = httpx2.Timeout(max(call.timeout_s, 0.001), connect=min(CONNECT_S, call.timeout_s))
     return client.build_request(
         call.method, call.path, params=dict(call.query) or None, content=call.body,

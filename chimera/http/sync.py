@@ -67,6 +67,10 @@ class Handle:
         """What the swarm knows of the task just now; with `payload`, its payload and body too."""
         return self._client.get(self.id, payload)
 
+    def progress(self) -> Any:
+        """What it said last of how far it is, while it runs; None if it said nothing."""
+        return self._client.progress(self.id)
+
     def cancel(self, reason: str = "", *, only_waiting: bool = False) -> str:
         """Cancel the task, durably; returns its state, `cancelling` while an attempt runs on.
 

@@ -13,7 +13,7 @@ from collections.abc import Generator
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -35,6 +35,7 @@ from chimera.errors import (
     PayloadTooLarge,
     StoreFull,
     Unavailable,
+    Unreachable,
     WaitTimeout,
 )
 from chimera.frames.ids import parse_id
@@ -92,17 +93,17 @@ class Api:
             self.tenant = names.check(tenant)
         except ValueError as fault:
             raise InvalidRequest(f"tenant: {fault}") from fault
-        if not self.url.startswith(("http://", "https://")):
+        if not _is_gateway(self.url):
             raise InvalidRequest(f"{url!r} is no URL of a gateway: write http://HOST:PORT")
         self.was_there = False  #: it was reached once
 
     def once(self, call: Call, timeout_s: float) -> Steps[Answer]:
-        """One try. Raises what the answer means, NotReady if it was not reached, and CutOff."""
+        """One try. Raises what the answer means, Unreachable if it was not reached, CutOff."""
         call = replace(call, headers={TENANT_HEADER: self.tenant, **call.headers})
         try:
             answer: Answer = yield replace(call, timeout_s=min(timeout_s, call.timeout_s))
         except Unreached as error:
-            raise NotReady(f"no gateway answers at {self.url}: {error}") from error
+            raise Unreachable(f"no gateway answers at {self.url}: {error}") from error
         except CutOff as error:
             self.was_there = True
             raise CutOff(f"the gateway at {self.url} gave no answer: {error}") from error
@@ -203,7 +204,7 @@ class Api:
     def value(self, view: View) -> Steps[Any]:
         """The result of a task that has ended. Raises TaskFailed, TaskCancelled, TaskExpired."""
         told = view.outcome()
-        error = told.error()
+        error = told.error(view.id)
         if error is not None:
             raise error
         if view.result_url is None:
@@ -293,6 +294,14 @@ def line(
         told["key"] = check_key("key", key)
     told["idempotency_key"] = check_key("idempotency_key", idempotency_key)
     return msgspec.json.encode(told)
+
+
+def _is_gateway(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # no port, or a bracket too few
+        return False
 
 
 def _path(task_id: str, under: str = "/v1/tasks/") -> str:

@@ -104,17 +104,19 @@ def test_the_examples_of_the_help_run(line, name, here, ids, url, ray_cluster, m
 
 BAD = [
     ("submit nope 1", 3, "no handler is registered for 'nope'"),
-    ("submit mail.send '{\"to\": 1}'", 1, "/payload/to"),
+    ("submit mail.send '{\"to\": 1}'", 2, "/payload/to"),
     ("submit mail.send '{'", 2, "no JSON"),
-    ("submit mail.send null --deadline 2001-01-01T00:00:00Z", 1, "deadline passed"),
-    ("submit mail.send null --tag ''", 1, "is no tag"),
-    ("submit mail.send @big.json", 1, "bytes"),
+    ("submit mail.send null --deadline 2001-01-01T00:00:00Z", 2, "deadline passed"),
+    ("submit mail.send null --tag ''", 2, "is no tag"),
+    ("submit mail.send @big.json", 2, "bytes"),
     ("result 4a57e9c5-2fe0-8fd5-8000-800000000000", 3, "no task"),
-    ("result nonsense", 1, "is no task id"),
+    ("result nonsense", 2, "is no task id"),
     ("tasks show $ID --tenant another", 3, "no task"),
     ("dlq show $ID", 3, "is no dead letter"),
     ("dlq replay", 2, "say which"),
-    ("purge", 2, "say what is to be purged"),
+    ("pause", 2, "say which"),
+    ("resume", 2, "say which"),
+    ("purge", 2, "say which: --all, or a filter"),
     ("submit mail.send null --tenant NO!", 2, "not a name"),
 ]
 

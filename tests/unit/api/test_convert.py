@@ -105,5 +105,5 @@ def test_results_are_encoded(value, text):
 
 
 def test_what_is_no_json_is_named():
-    with pytest.raises(TypeError, match="a Odd is no JSON"):
+    with pytest.raises(TypeError, match="a value of type Odd is no JSON"):
         convert.encode([Odd()])

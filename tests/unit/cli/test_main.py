@@ -57,6 +57,17 @@ def test_help_lists_the_commands():
     assert chimera("--version").stdout.startswith("chimera, version ")
 
 
+@pytest.mark.parametrize(("typed", "code"), [("", 130), ("n\n", 1)])
+def test_who_goes_away_from_a_question_interrupts_and_who_says_no_does_not(typed, code):
+    @command(of_a_swarm=False)
+    def ask(out):
+        click.confirm("sure?", abort=True, err=True)
+
+    run = CliRunner().invoke(ask, [], input=typed)  # its end is told as Ctrl-C is
+    assert run.exit_code == code
+    assert ("interrupted" in run.stderr) == (code == 130)
+
+
 def test_an_unknown_command_is_a_usage_error():
     run = chimera("nope")
     assert run.exit_code == 2

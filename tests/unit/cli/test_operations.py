@@ -23,7 +23,7 @@ CHANGES = (
 
 
 @pytest.fixture
-def asked(monkeypatch, tmp_path):
+def asked(monkeypatch, tmp_path, leaders):
     """What was asked of the swarm."""
     found: list[object] = []
 
@@ -77,6 +77,27 @@ def test_an_order_is_given_and_what_changed_is_printed(asked, typed, order):
     assert "declared as generation 7" in run.stderr
 
 
+@pytest.mark.parametrize("verb", ["pause", "resume"])
+def test_what_is_paused_or_resumed_must_be_said(asked, verb):
+    run = chimera(verb, *AT)
+    assert run.exit_code == 2
+    assert "say which" in run.stderr
+    assert not asked
+
+
+def test_a_type_without_a_handler_is_paused_with_a_warning(asked):
+    run = chimera("pause", "echo", "nope", *AT)
+    assert run.exit_code == 0
+    assert asked == [("local", Pause(types=("echo", "nope")))]
+    warned = [line for line in run.stderr.splitlines() if "no handler" in line]
+    assert warned == ["no handler is registered for 'nope'"]
+
+
+def test_a_pause_is_done_although_no_leader_tells_its_types(asked, leaders):
+    leaders.fault = lambda verb, shard: InvalidRequest("no")
+    assert chimera("pause", "echo", *AT).exit_code == 0
+
+
 def test_with_wait_it_ends_when_it_is_brought_about(asked):
     run = chimera("pause", "mail", "--wait", "--timeout", "9", "--json", *AT)
     assert printed(run) == {
@@ -88,7 +109,7 @@ def test_with_wait_it_ends_when_it_is_brought_about(asked):
 
 @pytest.mark.parametrize(
     ("fault", "code"),
-    [(NotFound("no leader/local/9"), 3), (InvalidRequest("the last leader"), 1)],
+    [(NotFound("no leader/local/9"), 3), (InvalidRequest("the last leader"), 2)],
 )
 def test_an_order_that_is_refused_says_why(asked, monkeypatch, fault, code):
     def refuse(swarm, order):

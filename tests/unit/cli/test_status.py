@@ -102,9 +102,9 @@ def test_a_condition_stands_below_its_part_with_its_time() -> None:
     found = shown(status(conditions=conditions))
     since = " since 12:00:00"
     assert [line for line in found if line not in WELL] == [
-        "..Paused=True Why: type mail" + since,
-        "...Reconciled=False Why: make leader/us/1" + since,
-        "....Draining=True Why: 1 shards left" + since,
+        "..paused: type mail" + since,
+        "...not reconciled: make leader/us/1" + since,
+        "....draining: 1 shards left" + since,
     ]
 
 

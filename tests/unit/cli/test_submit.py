@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 
 import pytest
 
+from chimera.client import Handle
 from chimera.errors import Overloaded
 from chimera.frames import command, ids
 from tests.unit.cli.kit import chimera, printed
@@ -83,11 +85,11 @@ def test_a_duplicate_says_so(leaders):
         (["submit", "echo", '"bad"', "--wait"], 1, "ValueError: bad is bad"),
         (["submit", "echo", "--delay", "soon"], 2, "no duration"),
         (["submit", "echo", "--deadline", "never"], 2, "no moment"),
-        (["submit", "echo", "--deadline", "2020-01-01T00:00:00Z"], 1, "the deadline passed"),
-        (["submit", "echo", "--key", ""], 1, "key is a text"),
+        (["submit", "echo", "--deadline", "2020-01-01T00:00:00Z"], 2, "the deadline passed"),
+        (["submit", "echo", "--key", ""], 2, "key is a text"),
         (["submit", "echo", "1", "--ndjson", "-"], 2, "no PAYLOAD"),
         (["result", ids.format_id(1, 0, 1)], 3, "there is no task"),
-        (["result", "x"], 1, "no task id"),
+        (["result", "x"], 2, "no task id"),
         (["submit", "echo", "--swarm", "Bad Name"], 2, "is not a name"),
     ],
 )
@@ -96,9 +98,34 @@ def test_errors_are_one_line_with_an_exit_code(leaders, arguments, code, says):
     assert run.exit_code == code, run.output
     assert says in run.stderr
     assert "Traceback" not in run.stderr
-    if code != 2:
+    if not run.stderr.startswith("Usage: "):
         assert run.stderr.count("\n") == 1
         assert run.stderr.startswith("error: ")
+
+
+def test_how_long_ago_a_deadline_was_is_a_number_of_people(leaders):
+    run = chimera("submit", "echo", "--deadline", "2020-01-01T00:00:00Z")
+    assert re.search(r"passed [1-9]\d{0,2}(,\d{3})+ s ago", run.stderr)
+
+
+def test_the_id_of_a_task_that_failed_is_told(leaders):
+    run = chimera("submit", "echo", '"bad"', "--wait")
+    task_id = run.stderr.removeprefix("error: task ").partition(":")[0]
+    assert chimera("dlq", "list", "-o", "name").stdout.split() == [task_id]
+    run = chimera("result", task_id, "--json")
+    assert json.loads(run.stderr)["error"]["details"]["id"] == task_id
+
+
+def test_ctrl_c_says_how_to_hear_of_the_task_that_goes_on(leaders, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Handle, "result", interrupted)
+    run = chimera("submit", "echo", "--wait")
+    assert run.exit_code == 130
+    task_id = run.stderr.split()[1]
+    assert run.stderr == f"task {task_id} goes on: chimera result {task_id}\ninterrupted\n"
+    monkeypatch.undo()
 
 
 def test_an_error_as_json(leaders):
@@ -156,7 +183,7 @@ class TestLines:
 
     def test_a_line_that_is_no_json_is_named(self, leaders):
         run = chimera("submit", "echo", "--ndjson", "-", stdin=b"1\n\n{\n")
-        assert run.exit_code == 1
+        assert run.exit_code == 2
         assert "line 3 is no JSON" in run.stderr
 
     def test_ids_as_json(self, leaders):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
@@ -10,6 +11,8 @@ import pytest
 
 from chimera.cli.select import Chosen
 from chimera.frames import ids as task_ids
+from chimera.frames import outcome
+from chimera.swarm.facts import Settlement, Single
 from tests.unit.cli.kit import chimera, printed
 
 NOW_MS = int(time.time() * 1000)
@@ -95,3 +98,71 @@ def test_a_purge_takes_what_is_delayed_and_not_what_has_ended(leaders):
     run = chimera("purge", "--all", "--yes", "--json")
     assert {one["id"]: one["done"] for one in printed(run)} == dict.fromkeys(waits, "cancelled")
     assert listed("tasks", "list", "--state", "succeeded") == [done]
+
+
+def test_a_task_that_runs_shows_how_far_it_is(leaders):
+    leaders.handler = None
+    one = submitted(leaders, 0)
+    place = (task_ids.parse_id(one).shard, 0)
+    leaders.progress = {place: {"done": 0.5}}
+    assert "progress" not in chimera("tasks", "show", one).stdout
+    leaders.running = {place}
+    assert 'progress: {"done":0.5}' in chimera("tasks", "show", one).stdout
+    assert printed(chimera("tasks", "show", one, "--json"))["progress"] == {"done": 0.5}
+
+
+@pytest.mark.parametrize("command", [("tasks", "list"), ("dlq", "list"), ("events",)])
+def test_where_nothing_is_found_a_type_without_a_handler_is_named(leaders, command):
+    run = chimera(*command, "--type", "nope")
+    assert (run.exit_code, run.stderr) == (0, "no handler is registered for 'nope'\n")
+    assert chimera(*command, "--type", "echo").stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "way"),
+    [
+        (("tasks", "cancel"), task_ids.format_id(1, 0, 1)),
+        (("dlq", "replay"), task_ids.format_id(1, 0, 1)),
+        (("purge",), "--all"),
+    ],
+)
+def test_one_way_to_say_which_is_needed_and_no_more(leaders, command, way):
+    assert "say which: " in chimera(*command).stderr
+    both = chimera(*command, way, "--type", "echo")
+    assert both.exit_code == 2
+    assert "or a filter, not both" in both.stderr
+
+
+def test_events_come_in_the_order_in_which_the_tasks_ended(leaders):
+    leaders.handler = None
+    ids = [submitted(leaders, 60 - at) for at in range(3)]
+    shard = task_ids.parse_id(ids[0]).shard
+    for place, ago_s in ((2, 30), (0, 20), (1, 10)):
+        end = Settlement(singles=(Single(place, outcome.SUCCEEDED, 1, b"1"),))
+        leaders.journals[shard].settle(end, NOW_MS - ago_s * 1000)
+    assert listed("events") == [ids[2], ids[0], ids[1]]
+    assert listed("events", "--limit", "2") == [ids[2], ids[1]]
+
+
+#: clears the screen, renames the window, and goes back to the line's beginning
+NASTY = "a\x1b[2J\x1b]0;b\x07\rc\x9b31m\x7f\td"
+
+
+def test_what_a_handler_says_has_no_power_over_the_terminal(leaders):
+    def fail(_):
+        raise ValueError(NASTY)
+
+    leaders.handler = fail
+    runs = [chimera("submit", "echo", "1", "--wait", "--tag", NASTY, *style)
+            for style in ([], ["--json"], ["-o", "yaml"], ["--debug"])]  # fmt: skip
+    (one, *_) = listed("tasks", "list")
+    leaders.handler = lambda payload: NASTY
+    runs += [chimera("submit", "echo", "1", "--wait")]
+    runs += [chimera("submit", "echo", "--wait", "--ndjson", "-", stdin=b"1")]
+    runs += [chimera("tasks", "show", one), chimera("dlq", "show", one, "-o", "yaml"),
+             chimera("tasks", "list", "-o", "wide"), chimera("dlq", "list", "--json")]  # fmt: skip
+    for run in runs:
+        powerful = [char for char in run.output if not char.isprintable() and char not in "\t\n"]
+        assert not powerful, run.output
+    assert "\\u001b[2J" in runs[0].stderr
+    assert json.loads(runs[4].stdout) == NASTY

@@ -91,6 +91,7 @@ class FakeLeaders:
         #: what a task of a type becomes as soon as it is accepted; None: it stays open
         self.handler: Callable[[Any], Any] | None = None
         self.running: set[tuple[int, int]] = set()  #: (shard, position) of what is left alone
+        self.progress: dict[tuple[int, int], Any] = {}  #: of what runs, by its place
         self.known_types: tuple[str, ...] = TYPES
         self.policies: tuple[TaskPolicy, ...] = ()  #: of further types
         self._held: list[tuple[Promise[Any], Any]] = []
@@ -245,7 +246,7 @@ class FakeLeaders:
                 position = journal.find(args[0], args[1], args[3]).position
                 return journal.replay(position, 1)[0]
             case "progress_of":
-                return None
+                return self.progress.get((shard, args[1]))
             case "discard":
                 return journal.discard(journal.find(args[0], args[1], args[3]).position)
         raise InvalidRequest(verb)

@@ -59,6 +59,7 @@ def test_errors_are_raised_where_they_are_awaited():
         handle = await swarm.submit("slow")
         with pytest.raises(WaitTimeout):
             await handle.result(0.01)
+        assert await handle.progress() is None
         assert (await handle.cancel("why")) == "cancelling"
 
     with_swarm(work, bad)

@@ -103,6 +103,11 @@ class TestBulk:
             "!" if i % 7 == 3 else i for i in range(20)
         ]
         assert bulk.counts().failed == 3
+        for told in (enumerate(values), bulk.as_completed(DEADLINE_S, return_exceptions=True)):
+            failed = {at: one for at, one in told if isinstance(one, TaskFailed)}
+            assert {at: one.details["id"] for at, one in failed.items()} == {
+                at: bulk[at].id for at in (3, 10, 17)
+            }
 
     def test_as_completed_takes_no_order(self, swarm, leaders):
         leaders.handler = None

@@ -74,6 +74,7 @@ class TestOneTask:
                 fails()
             assert caught.value.details["type"] == "builtins.ValueError"
             assert caught.value.details["traceback"].startswith("Traceback")
+            assert swarm.get(caught.value.details["id"]).state == "failed"
 
     def test_a_wait_ends_when_its_time_is_over_and_the_task_goes_on(self, swarm, leaders):
         leaders.handler = None
@@ -127,8 +128,9 @@ class TestOneTask:
         handle = swarm.submit("slow")
         shard = ids.parse_id(handle.id).shard
         leaders.settle(shard, Settlement(singles=(Single(0, state, 1, b""),)))
-        with pytest.raises(error):
+        with pytest.raises(error) as caught:
             handle.result(DEADLINE_S)
+        assert caught.value.details["id"] == handle.id
         assert handle.wait() == outcome.NAMES[state]
 
     def test_a_handle_is_found_again_by_id(self, swarm, leaders):
@@ -139,6 +141,13 @@ class TestOneTask:
         leaders.succeed(ids.parse_id(handle.id).shard, 0, 1, 9)
         assert found.result(DEADLINE_S) == 9
         assert swarm.handle(handle.id).result(DEADLINE_S) == 9  # from its record
+
+    def test_how_far_it_is_can_be_asked(self, swarm, leaders):
+        leaders.handler = None
+        handle = swarm.submit("slow")
+        assert handle.progress() is None
+        leaders.progress = {(ids.parse_id(handle.id).shard, 0): [1, 2]}
+        assert handle.progress() == swarm.progress(handle.id) == [1, 2]
 
     def test_unknown_ids_are_not_found(self, swarm):
         with pytest.raises(NotFound):
@@ -225,6 +234,12 @@ class TestChecks:
                 swarm.call("slow", 1)
             with pytest.raises(Overloaded):
                 swarm.submit("slow", 1, block=True, timeout_s=0.3)
+
+
+def test_a_list_of_tasks_in_no_state_is_refused(swarm):
+    with pytest.raises(InvalidRequest, match="'foo' is no state: one of queued, "):
+        list(swarm.list(state="foo"))
+    assert list(swarm.list(state="expired")) == []
 
 
 def test_listing_goes_through_all_shards_page_by_page(swarm):

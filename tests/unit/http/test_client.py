@@ -187,6 +187,7 @@ def test_results_and_failures_are_those_of_the_handler(client):
     with pytest.raises(errors.TaskFailed, match="ValueError: bad") as caught:
         handle.result()
     assert caught.value.details["traceback"] == "tb"
+    assert caught.value.details["id"] == handle.id
     assert handle.result() == [1]
 
 
@@ -266,3 +267,26 @@ def test_a_dead_letter_that_never_was_is_told(client, tries):
     made, _ = client(*[problem(503, "not_ready")] * (tries - 1), problem(404, "not_found"))
     with pytest.raises(errors.NotFound):
         made.discard(ID.format(0))
+
+
+def test_how_far_a_task_is_can_be_asked(client):
+    told = view(state="running", progress={"done": 0.5})
+    made, _ = client(by=lambda _: httpx2.Response(200, json=told))
+    assert made.handle(ID.format(0)).progress() == made.progress(ID.format(0)) == {"done": 0.5}
+
+
+@pytest.mark.parametrize("verb", ["get", "submit", "events"])
+def test_a_client_that_is_closed_says_so(client, verb):
+    made, sent = client()
+    made.close()
+    with pytest.raises(errors.ChimeraError, match="the client is closed"):
+        {"get": lambda: made.get(ID.format(0)), "submit": lambda: made.submit("echo"),
+         "events": lambda: next(made.events())}[verb]()  # fmt: skip
+    assert not sent
+
+
+def test_a_list_of_tasks_in_no_state_is_refused_here(client):
+    made, sent = client()
+    with pytest.raises(errors.InvalidRequest, match="'foo' is no state: one of queued, "):
+        list(made.list(state="foo"))
+    assert not sent

@@ -66,8 +66,9 @@ def test_results_come_in_order_however_many_there_are(bulk):
 @pytest.mark.parametrize("verb", ["results", "as_completed"])
 def test_a_failure_is_told_while_others_still_run(bulk, verb):
     made, gateway = bulk(5, lambda number: number == 0)
-    with pytest.raises(errors.TaskFailed):
+    with pytest.raises(errors.TaskFailed) as caught:
         list(getattr(made, verb)())
+    assert caught.value.details["id"] == made[0].id
     assert gateway.patient
 
 
