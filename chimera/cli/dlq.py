@@ -11,9 +11,13 @@ import click
 from chimera.cli.joining import AnyClient, Target, hint, target_options
 from chimera.cli.output import Output, command
 from chimera.cli.parse import either
-from chimera.cli.select import COLUMNS, WIDE, Chosen, act, filter_options, row, sure_options
+from chimera.cli.select import WIDE, Chosen, act, filter_options, row, sure_options
 from chimera.cli.tasks import print_task
 from chimera.client.listing import no_dead_letter
+from chimera.client.outcomes import Outcome
+from chimera.store.protocol import TaskRecord
+
+_COLUMNS = ("id", "type", "attempts", "accepted", "error")
 
 
 @click.group()
@@ -33,10 +37,17 @@ def list_(out: Output, target: Target, chosen: Chosen) -> None:
       chimera dlq list --type mail.send --since 1d -o wide
     """
     with target.client() as client:
-        rows = [row(one) for one in replace(chosen, dead_letters=True).tasks(client)]
+        found = replace(chosen, dead_letters=True).tasks(client)
+        rows = [{**row(one), "error": _why(one)} for one in found]
         if chosen.type and not rows:
             hint(out, client, [chosen.type])
-    out.table(rows, COLUMNS, WIDE)
+    out.table(rows, _COLUMNS, (*WIDE, "error"))
+
+
+def _why(record: TaskRecord) -> str | None:
+    """The first line of why it failed."""
+    error = Outcome.of(record).error(record.task_id)
+    return None if error is None else error.message.partition("\n")[0]
 
 
 @command(group=dlq)

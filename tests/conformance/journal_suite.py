@@ -8,13 +8,14 @@ import pytest
 
 from chimera import errors
 from chimera.frames import command, outcome
-from chimera.store.protocol import Settlement, SourcePosition
+from chimera.store.protocol import Filter, Settlement, SourcePosition
 from tests.conformance.journal_kit import (
     BOUND,
     CANCELLED,
     DAY,
     EXPIRED,
     FAILED,
+    FAILURE,
     ME,
     NOW,
     OK,
@@ -387,3 +388,8 @@ class SettleSuite:
         assert (record.state, record.attempts, record.settled_at) == ("failed", 5, NOW)
         assert b"no such file" in record.body
         assert record.task_id == task_id(2)
+        listed = journal.list(Filter(dead_letters=True), None, 10)
+        assert [(one.position, one.body, one.payload) for one in listed] == [
+            (2, record.body, None), (0, FAILURE, None),
+        ]  # fmt: skip
+        assert {one.body for one in journal.list(Filter(state="failed"), None, 10)} == {None}

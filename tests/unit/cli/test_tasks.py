@@ -67,6 +67,7 @@ def test_dead_letters_that_were_given_up_are_not_given_up_again(leaders):
     assert listed("dlq", "list", "--tag", "t") == listed("dlq", "list") == [ids[1], ids[0]]
     assert listed("dlq", "list", "--since", "5m") == [ids[1]]
     assert chimera("dlq", "show", ids[2]).exit_code != 0
+    assert "bad" in printed(chimera("dlq", "list", "--json"))[0]["error"]
     assert chimera("dlq", "show", ids[0]).exit_code == 0
     assert listed("tasks", "list", "--state", "failed") == ids[::-1]
 
