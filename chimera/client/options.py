@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 from zlib import crc32
 
@@ -109,7 +109,8 @@ def options(
         start = milliseconds(not_before)
     end = 0 if deadline is None else milliseconds(deadline)
     if deadline is not None and end <= now_ms:
-        raise DeadlinePassed(f"the deadline passed {(now_ms - end) / 1000:,.0f} s ago")
+        when = datetime.fromtimestamp(end / 1000, timezone.utc).isoformat(timespec="milliseconds")
+        raise DeadlinePassed(f"the deadline, {when}, has passed")
     if end and start > end:
         raise DeadlinePassed("the task may start only after its deadline")
     return Options(

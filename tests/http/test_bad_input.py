@@ -45,7 +45,7 @@ CASES = {
     "no JSON": Case("POST", "/v1/tasks", 400, "malformed_json", "no JSON", b'{"type": "x"'),
     "no UTF-8": Case("POST", "/v1/tasks", 400, "malformed_json", "", b"\xff\xfe"),
     "UTF-16": Case("POST", "/v1/tasks", 400, "malformed_json", "", '"x"'.encode("utf-16")),
-    "deadline in the past": Case("POST", "/v1/tasks", 422, "deadline_passed", "ago",
+    "deadline in the past": Case("POST", "/v1/tasks", 422, "deadline_passed", "has passed",
                                  task(deadline="2001-01-01T00:00:00Z")),
     "payload over the limit": Case("POST", "/v1/tasks", 413, "payload_too_large", "are allowed",
                                    task(payload="x" * (16 * 1024 * 1024 + 1))),
