@@ -27,7 +27,7 @@ must be of that one.
 | 0 | done |
 | 1 | it went wrong, and the message says why: a task failed, the swarm is not ready |
 | 2 | what was asked is wrong: the command line, the spec, a payload, an id, a deadline |
-| 3 | there is no such swarm, task or type; nothing answers at the address or the URL |
+| 3 | there is no such swarm, task or type; nothing answers at its address or URL |
 | 4 | it conflicts with what is there, e.g. an idempotency key used with another payload |
 | 124 | it took longer than `--timeout` |
 | 130 | Ctrl-C |

@@ -143,9 +143,9 @@ def test_a_filter_passes_over_dead_letters_that_were_given_up(here, ids, url, mo
 
 def test_a_gateway_that_is_no_gateway_or_not_there_is_told(here):
     done = run(f"chimera submit mail.send --url http://127.0.0.1:{free_ports(1)[0]}")
-    assert (done.exit_code, "no gateway answers" in done.stderr) == (1, True), done.stderr
+    assert (done.exit_code, "no gateway answers" in done.stderr) == (3, True), done.stderr
     done = run("chimera submit mail.send --url nonsense")
-    assert (done.exit_code, "is no URL" in done.stderr) == (1, True), done.stderr
+    assert (done.exit_code, "is no URL" in done.stderr) == (2, True), done.stderr
 
 
 def test_the_client_over_http_is_as_the_one_in_the_cluster(url):
