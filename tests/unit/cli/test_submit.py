@@ -84,7 +84,7 @@ def test_a_duplicate_says_so(leaders):
         (["submit", "echo", '"bad"', "--wait"], 1, "ValueError: bad is bad"),
         (["submit", "echo", "--delay", "soon"], 2, "no duration"),
         (["submit", "echo", "--deadline", "never"], 2, "no moment"),
-        (["submit", "echo", "--deadline", "2020-01-01T00:00:00Z"], 2, "the deadline passed"),
+        (["submit", "echo", "--deadline", "2020-01-01T00:00:00Z"], 2, "has passed"),
         (["submit", "echo", "--key", ""], 2, "key is a text"),
         (["submit", "echo", "1", "--ndjson", "-"], 2, "no PAYLOAD"),
         (["result", ids.format_id(1, 0, 1)], 3, "there is no task"),
