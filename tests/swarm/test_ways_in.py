@@ -106,7 +106,7 @@ BAD = [
     ("submit nope 1", 3, "no handler is registered for 'nope'"),
     ("submit mail.send '{\"to\": 1}'", 2, "/payload/to"),
     ("submit mail.send '{'", 2, "no JSON"),
-    ("submit mail.send null --deadline 2001-01-01T00:00:00Z", 2, "deadline passed"),
+    ("submit mail.send null --deadline 2001-01-01T00:00:00Z", 2, "has passed"),
     ("submit mail.send null --tag ''", 2, "is no tag"),
     ("submit mail.send @big.json", 2, "bytes"),
     ("result 4a57e9c5-2fe0-8fd5-8000-800000000000", 3, "no task"),
