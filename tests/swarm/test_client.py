@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -244,7 +245,8 @@ class TestCommandLine:
         assert (done.returncode, done.stdout) == (0, '{"a":1}\n'), done.stderr
         failed = run("submit", "client.fail", "3", "--wait", "--swarm", SWARM)
         assert (failed.returncode, failed.stdout) == (1, "")
-        assert failed.stderr == "error: builtins.ValueError: 3 is bad\n"
+        told = r"error: task [0-9a-f-]{36}: builtins\.ValueError: 3 is bad\n"
+        assert re.fullmatch(told, failed.stderr)
         status = run("status", "--json", "--swarm", SWARM)
         assert json.loads(status.stdout)["swarm"] == SWARM
 
