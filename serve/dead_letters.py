@@ -15,9 +15,11 @@ from chimera.errors import NotFound
 from chimera.serve.gateway import SwarmDep
 from chimera.serve.models import LEFT_OUT, TaskPage, TaskView, view
 from chimera.serve.replies import PROBLEMS
-from chimera.serve.tasks import ID_PATTERN, Moment, Since, TaskId, Until, look
+from chimera.serve.tasks import ID_PATTERN, MOMENT_MAX, Rfc3339, Since, TaskId, Until, look
 
 router = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"], responses=PROBLEMS)
+
+_Moment = Annotated[float, Field(strict=True, ge=0, lt=MOMENT_MAX)] | Rfc3339
 
 
 class Selection(BaseModel):
@@ -35,8 +37,8 @@ class Selection(BaseModel):
     )
     type: str | None = Field(default=None, max_length=200)
     tag: str | None = Field(default=None, max_length=128)
-    since: Moment | None = Field(default=None, description="Accepted then or later.")
-    until: Moment | None = Field(default=None, description="Accepted before.")
+    since: _Moment | None = Field(default=None, description="Accepted then or later.")
+    until: _Moment | None = Field(default=None, description="Accepted before.")
     all: bool = Field(default=False, strict=True, description="Whatever they are.")
     limit: int = Field(default=1000, strict=True, ge=1, le=1000, description="How many at most.")
     dry_run: bool = Field(default=False, strict=True, description="Only say which they are.")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, BeforeValidator, Field
 
 from chimera.client import AsyncHandle, AsyncSwarm
 from chimera.client.listing import LIMIT_MAX
@@ -45,6 +45,7 @@ KEY_MAX = 1024
 WAIT_MAX_S = 60.0
 #: after which a request that could not wait may ask again, seconds
 AGAIN_S = 1
+_DATE = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")
 _PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait=\"?(\d{1,4})\"?(?=$|[,;\s])")
 
 ID_PATTERN = r"^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
@@ -65,12 +66,23 @@ Wait = Annotated[
         " wait already the answer comes at once, with `Retry-After`.",
     ),
 ]
-#: Unix seconds, or a moment as RFC 3339 has it
-Moment = Annotated[float, Field(ge=0, lt=1e11)] | AwareDatetime
+
+
+def _written_out(value: Any) -> Any:
+    """A number is none here: the framework would take one that is out of bounds for a moment."""
+    if not (isinstance(value, str) and _DATE.match(value)):
+        raise ValueError("it is no moment as RFC 3339 has it")
+    return value
+
+
+Rfc3339 = Annotated[AwareDatetime, BeforeValidator(_written_out)]
+#: of Unix seconds
+MOMENT_MAX = 1e11
+_Moment = Annotated[float, Field(ge=0, lt=MOMENT_MAX)] | Rfc3339
 Since = Annotated[
-    Moment | None, Query(description="Accepted then or later: Unix seconds, or RFC 3339.")
+    _Moment | None, Query(description="Accepted then or later: Unix seconds, or RFC 3339.")
 ]
-Until = Annotated[Moment | None, Query(description="Accepted before: Unix seconds, or RFC 3339.")]
+Until = Annotated[_Moment | None, Query(description="Accepted before: Unix seconds, or RFC 3339.")]
 Prefer = Annotated[str | None, Header(description="`wait=SECONDS` or `respond-async` (RFC 7240).")]
 
 
